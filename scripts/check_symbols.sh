@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+#
+# The library lives in every server process: all that it exports begins with
+# dtm_, or is what PostgreSQL looks for.  scripts/check_symbols.sh dtm_pg.so
+# The last line is "N passed, N failed".
+#
+set -u
+library=$1
+
+symbols=$(nm -D --defined-only "$library" | awk '{ print $NF }') || exit 1
+foreign=$(grep -vE '^(dtm_[a-z0-9_]*|pg_finfo_dtm_[a-z0-9_]*|_PG_init|Pg_magic_func)$' <<<"$symbols")
+if [ -n "$foreign" ]; then
+	echo "not ok - exported by $library:"
+	sed 's/^/    /' <<<"$foreign"
+	echo "0 passed, 1 failed"
+	exit 1
+fi
+# nothing exported at all would pass the above
+for needed in _PG_init Pg_magic_func; do
+	if ! grep -qx "$needed" <<<"$symbols"; then
+		echo "not ok - $library does not export $needed"
+		echo "0 passed, 1 failed"
+		exit 1
+	fi
+done
+echo "ok - symbols ($(wc -l <<<"$symbols"))"
+echo "1 passed, 0 failed"

@@ -1,0 +1,107 @@
+/*
+ * The store.  The public face is the views (50-views.sql); the tables may
+ * change by upgrade scripts.  docs/how-it-works.md says why they look so.
+ */
+
+CREATE SEQUENCE dtm.trans_id_seq AS bigint;
+COMMENT ON SEQUENCE dtm.trans_id_seq IS 'numbers of transactions; dtm_saga_submit draws from it';
+
+-- What was submitted: one row per transaction, written once.
+CREATE TABLE dtm.trans (
+	id			bigint NOT NULL,
+	gid			text COLLATE "C" NOT NULL,
+	trans_type	smallint NOT NULL,
+	owner		regrole NOT NULL,
+	created_at	timestamptz NOT NULL,
+	spec		bytea NOT NULL,
+	CONSTRAINT trans_pkey PRIMARY KEY (id),
+	CONSTRAINT trans_gid_key UNIQUE (gid)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE dtm.trans IS 'what was submitted: one immutable row per transaction; read dtm.transactions and dtm.branches instead';
+
+/*
+ * How far it is: one narrow row per unfinished transaction.  Only its key is
+ * indexed, so that every progress is a HOT update; a finished transaction
+ * leaves the table, so that looking for work never meets it.
+ */
+CREATE TABLE dtm.live (
+	id			bigint NOT NULL,
+	ver			integer NOT NULL DEFAULT 0,
+	status		smallint NOT NULL,
+	parked		boolean NOT NULL DEFAULT false,
+	failures	integer NOT NULL DEFAULT 0,
+	attempts	integer NOT NULL DEFAULT 0,
+	next_run_at	timestamptz NOT NULL,
+	updated_at	timestamptz NOT NULL,
+	state		bytea,
+	reason		text,
+	problem		text,
+	CONSTRAINT live_pkey PRIMARY KEY (id)
+) WITH (
+	fillfactor = 50,
+	autovacuum_vacuum_scale_factor = 0,
+	autovacuum_vacuum_threshold = 2000,
+	autovacuum_vacuum_cost_delay = 0,
+	autovacuum_analyze_scale_factor = 0,
+	autovacuum_analyze_threshold = 20000
+);
+COMMENT ON TABLE dtm.live IS 'state of unfinished transactions; read dtm.transactions and dtm.branches instead';
+
+-- What became of it: one row per finished transaction, until the retention ends.
+CREATE TABLE dtm.done (
+	id			bigint NOT NULL,
+	trans_type	smallint NOT NULL,
+	status		smallint NOT NULL,
+	created_at	timestamptz NOT NULL,
+	finished_at	timestamptz NOT NULL,
+	attempts	integer NOT NULL,
+	retries		integer NOT NULL,
+	state		bytea,
+	reason		text,
+	result		jsonb,
+	CONSTRAINT done_pkey PRIMARY KEY (id)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX done_finished_at_idx ON dtm.done USING brin (finished_at) WITH (pages_per_range = 32, autosummarize = on);
+COMMENT ON TABLE dtm.done IS 'outcome of finished transactions until dtm.retention; read dtm.transactions instead';
+
+-- What waits for a later time, so that waiting costs no memory and no scan.
+CREATE TABLE dtm.timer (
+	due_at		timestamptz NOT NULL,
+	id			bigint NOT NULL,
+	CONSTRAINT timer_pkey PRIMARY KEY (due_at, id)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0,
+	autovacuum_vacuum_threshold = 2000,
+	autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE dtm.timer IS 'transactions that wait for a later time (backoff, start_after)';
+
+/*
+ * Which database of which system these rows belong to.  A row that names
+ * another one came with a restore or a clone, and pauses the worker; so does
+ * one with system_identifier 0, which dtm_pause() writes.
+ */
+CREATE TABLE dtm.node (
+	system_identifier	bigint NOT NULL,
+	database_oid		oid NOT NULL,
+	noted_at			timestamptz NOT NULL DEFAULT now(),
+	note				text
+);
+COMMENT ON TABLE dtm.node IS 'identity of the database that may drive these transactions; see dtm_resume()';
+INSERT INTO dtm.node (system_identifier, database_oid, note)
+SELECT c.system_identifier, d.oid, 'CREATE EXTENSION'
+FROM pg_catalog.pg_control_system() AS c, pg_catalog.pg_database AS d
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+
+SELECT pg_catalog.pg_extension_config_dump('dtm.trans', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.trans_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.live', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.done', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.timer', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.node', '');

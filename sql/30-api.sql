@@ -1,0 +1,126 @@
+/* Submitting, waiting, steering */
+
+CREATE FUNCTION dtm_gid()
+RETURNS text
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_gid';
+COMMENT ON FUNCTION dtm_gid() IS 'a new unique gid that sorts by time';
+
+CREATE FUNCTION dtm_step(
+	action text,
+	compensate text DEFAULT NULL,
+	payload jsonb DEFAULT NULL,
+	name text DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	after integer[] DEFAULT NULL,
+	request_timeout interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE SQL IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT pg_catalog.jsonb_build_object('action', action)
+		OPERATOR(pg_catalog.||) CASE WHEN compensate IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('compensate', compensate) END
+		OPERATOR(pg_catalog.||) CASE WHEN payload IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('payload', payload) END
+		OPERATOR(pg_catalog.||) CASE WHEN name IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('name', name) END
+		OPERATOR(pg_catalog.||) CASE WHEN headers IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('headers', headers) END
+		OPERATOR(pg_catalog.||) CASE WHEN after IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('after', after) END
+		OPERATOR(pg_catalog.||) CASE WHEN request_timeout IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('request_timeout', EXTRACT(epoch FROM request_timeout)) END
+		OPERATOR(pg_catalog.||) CASE WHEN retry_limit IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('retry_limit', retry_limit) END;
+END;
+COMMENT ON FUNCTION dtm_step(text, text, jsonb, text, jsonb, integer[], interval, integer) IS 'one step of a saga as jsonb, for building the steps of dtm_saga_submit';
+
+CREATE FUNCTION dtm_saga_submit(
+	steps jsonb,
+	gid text DEFAULT NULL,
+	concurrent boolean DEFAULT false,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_saga_submit';
+COMMENT ON FUNCTION dtm_saga_submit(jsonb, text, boolean, interval, interval, integer, interval, jsonb, interval) IS 'submit a saga with this transaction: it starts when the transaction commits; returns its gid';
+
+CREATE FUNCTION dtm_wait(gid text, timeout interval DEFAULT '30 s')
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_wait';
+COMMENT ON FUNCTION dtm_wait(text, interval) IS 'wait until the transaction is final or the time is over; returns its status';
+
+CREATE FUNCTION dtm_status(gid text)
+RETURNS text
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_status';
+COMMENT ON FUNCTION dtm_status(text) IS 'status of a transaction: prepared, submitted, aborting, succeed, failed';
+
+CREATE FUNCTION dtm_result(gid text)
+RETURNS jsonb
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_result';
+COMMENT ON FUNCTION dtm_result(text) IS 'result of a finished transaction, NULL when it has none';
+
+CREATE FUNCTION dtm_retry(gid text)
+RETURNS text
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_retry';
+COMMENT ON FUNCTION dtm_retry(text) IS 'try now what waits for a later time; takes effect with the commit; returns the status';
+
+CREATE FUNCTION dtm_stop(gid text, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_stop';
+COMMENT ON FUNCTION dtm_stop(text, text) IS 'force-stop: the transaction is failed and nothing more is called, no compensation either; returns the status';
+
+CREATE FUNCTION dtm_purge(older_than interval)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_purge';
+COMMENT ON FUNCTION dtm_purge(interval) IS 'delete own transactions that finished longer ago than this; returns how many';
+
+CREATE FUNCTION dtm_pause(reason text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_pause';
+COMMENT ON FUNCTION dtm_pause(text) IS 'stop driving transactions in this database until dtm_resume(); submits are still stored';
+
+CREATE FUNCTION dtm_resume()
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_resume';
+COMMENT ON FUNCTION dtm_resume() IS 'drive the transactions of this database, also those that came with a restore or a clone';
+
+CREATE FUNCTION dtm_fail(reason text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_fail';
+COMMENT ON FUNCTION dtm_fail(text) IS 'in a sql: branch: business failure, roll back (SQLSTATE DTM01)';
+
+CREATE FUNCTION dtm_ongoing(reason text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_ongoing';
+COMMENT ON FUNCTION dtm_ongoing(text) IS 'in a sql: branch: not finished yet, ask again after the retry interval (SQLSTATE DTM02)';
+
+CREATE FUNCTION dtm_context()
+RETURNS jsonb
+LANGUAGE C STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_context';
+COMMENT ON FUNCTION dtm_context() IS 'in a sql: branch: {"gid", "trans_type", "branch_id", "op"} of the call; NULL elsewhere';
+
+CREATE FUNCTION dtm_timeline(
+	gid text,
+	OUT at interval,
+	OUT took interval,
+	OUT branch_id text,
+	OUT op text,
+	OUT target text,
+	OUT attempt integer,
+	OUT outcome text,
+	OUT bar text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_timeline';
+COMMENT ON FUNCTION dtm_timeline(text) IS 'each call of a transaction with its offset, duration and outcome, drawn as bars';

@@ -1,0 +1,64 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_gid.c
+ *		Making and checking the identifier of a global transaction.
+ *
+ * Not here: where time and random bytes come from.  Runs in backends.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "dtm_spec.h"
+
+#define GID_TIME_CHARS 8		/* 57^8 ms are 3500 years */
+#define GID_RANDOM_CHARS 14		/* 57^14 > 2^80 */
+#define GID_RANDOM_BYTES 10
+
+/* In ASCII order, so that gids sort as their times do. */
+static const char alphabet[] = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+#define BASE ((unsigned) sizeof(alphabet) - 1)
+
+const char *
+dtm_gid_check(const char *gid, size_t len)
+{
+	if (len == 0)
+		return "gid must not be empty";
+	if (len > DTM_MAX_GID_LEN)
+		return "gid is longer than 128 bytes";
+	for (size_t i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) gid[i];
+
+		if (c < 0x20 || c == 0x7F)
+			return "gid contains a control character";
+	}
+	return NULL;
+}
+
+void
+dtm_gid_make(uint64_t unix_ms, const unsigned char random[10], char out[23])
+{
+	unsigned char number[GID_RANDOM_BYTES];
+
+	for (int i = GID_TIME_CHARS - 1; i >= 0; i--)
+	{
+		out[i] = alphabet[unix_ms % BASE];
+		unix_ms /= BASE;
+	}
+
+	for (int i = 0; i < GID_RANDOM_BYTES; i++)
+		number[i] = random[i];
+	for (int i = GID_TIME_CHARS + GID_RANDOM_CHARS - 1; i >= GID_TIME_CHARS; i--)
+	{
+		unsigned	rest = 0;
+
+		for (int k = 0; k < GID_RANDOM_BYTES; k++)
+		{
+			rest = rest << 8 | number[k];
+			number[k] = (unsigned char) (rest / BASE);
+			rest %= BASE;
+		}
+		out[i] = alphabet[rest];
+	}
+	out[GID_TIME_CHARS + GID_RANDOM_CHARS] = '\0';
+}

@@ -1,0 +1,178 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_spec.h
+ *		Building and checking the immutable part of a transaction, and its
+ *		packed form: what one submit stores in one column.
+ *
+ * The builder knows every rule about steps and options; its callers only
+ * walk their JSON (jsonb in the database, jansson on the wire) and feed it
+ * field by field.
+ *
+ * -------------------------------------------------------------------------
+ */
+#ifndef DTM_SPEC_H
+#define DTM_SPEC_H
+
+#include "dtm_trans.h"
+
+/* Bounds on options; what is longer is taken for a slip of the pen. */
+#define DTM_MAX_OPTION_MS INT64_C(31536000000)	/* 365 days */
+#define DTM_MAX_REQUEST_TIMEOUT_MS 86400000 /* a day */
+#define DTM_MAX_RETRY_INTERVAL_MS 604800000 /* a week */
+#define DTM_MAX_RETRY_LIMIT 1000000
+#define DTM_MAX_SEARCH_PATH_LEN 8192
+
+typedef enum DtmJsonKind
+{
+	DTM_JSON_NULL,
+	DTM_JSON_BOOL,
+	DTM_JSON_NUMBER,
+	DTM_JSON_STRING,
+	DTM_JSON_ARRAY,
+	DTM_JSON_OBJECT
+} DtmJsonKind;
+
+/* Why an input was refused: everything an error message needs. */
+typedef enum DtmSpecErrorCode
+{
+	DTM_SPEC_OK = 0,
+	DTM_SPEC_INVALID,			/* 22023 invalid_parameter_value */
+	DTM_SPEC_LIMIT,				/* 54000 program_limit_exceeded */
+	DTM_SPEC_UNSUPPORTED,		/* 0A000 feature_not_supported */
+	DTM_SPEC_NOMEM				/* 53200 out_of_memory */
+} DtmSpecErrorCode;
+
+typedef struct DtmSpecError
+{
+	DtmSpecErrorCode code;
+	int			step;			/* 0-based; -1 = not about one step */
+	char		field[64];		/* "action", "after", "gid", ... or "" */
+	char		message[256];	/* primary message, e.g. step 2 has no "action" */
+	char		hint[256];		/* may be empty */
+} DtmSpecError;
+
+typedef struct DtmSpecBuilder DtmSpecBuilder;
+
+/*
+ * All the builder's memory comes from the arena, and every value given is
+ * copied.  Of "type" only DTM_TYPE_SAGA has a step form yet; NULL and
+ * DTM_SPEC_UNSUPPORTED for others.
+ *
+ * The first false result of any function below leaves its reason in
+ * dtm_spec_error; from then on all of them return false and change nothing.
+ */
+extern DtmSpecBuilder *dtm_spec_begin(DtmArena *arena, DtmTransType type, DtmSpecError *error);
+
+/* Steps, in order.  A false result leaves the reason in error. */
+extern bool dtm_spec_step_begin(DtmSpecBuilder *builder);
+
+/*
+ * One member of a step object.  value: for STRING the unescaped characters,
+ * for anything else its JSON text ("payload" takes any kind: a string
+ * payload is passed as JSON text too, so quoted).  Known keys of a saga:
+ * action, compensate, payload, name, headers (use dtm_spec_step_header),
+ * after (use dtm_spec_step_after), request_timeout, retry_limit.
+ * request_timeout is a number of seconds, or an interval already turned
+ * into "<number>" of seconds by the caller.  NULL kind = as if absent.
+ * The kind of "headers" and "after" is passed here too (value is not looked
+ * at): an object or an array announces the members that follow, anything
+ * else is an error.  A key that comes again replaces what it gave before.
+ */
+extern bool dtm_spec_step_field(DtmSpecBuilder *builder, const char *key, size_t key_len,
+								DtmJsonKind kind, const char *value, size_t value_len);
+extern bool dtm_spec_step_header(DtmSpecBuilder *builder, const char *name, size_t name_len,
+								 DtmJsonKind kind, const char *value, size_t value_len);
+
+/*
+ * "after": [] is announced by dtm_spec_step_after_begin (or by the field of
+ * kind ARRAY), then one call per element.
+ */
+extern bool dtm_spec_step_after_begin(DtmSpecBuilder *builder);
+extern bool dtm_spec_step_after(DtmSpecBuilder *builder, DtmJsonKind kind, const char *value,
+								size_t value_len);
+
+/* Body bytes of a step begun, verbatim (DTM's wire shape: "payloads"); none when len is 0. */
+extern bool dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes,
+										size_t len);
+
+/* What the sql: target of a step was resolved to ("public.confirm_order"). */
+extern bool dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role,
+								   const char *name, size_t len);
+
+extern int	dtm_spec_step_count(const DtmSpecBuilder *builder);
+extern DtmText dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role);
+
+/*
+ * Options of the transaction; all have a "not given" default.  request_timeout
+ * up to a day, retry_interval up to a week, the others up to 365 days; zero
+ * only for start_after and retry_limit.  error->field is the option's name.
+ */
+extern void dtm_spec_set_flags(DtmSpecBuilder *builder, uint32_t flags);
+extern bool dtm_spec_set_request_timeout(DtmSpecBuilder *builder, int64_t ms);
+extern bool dtm_spec_set_retry_interval(DtmSpecBuilder *builder, int64_t ms);
+extern bool dtm_spec_set_retry_limit(DtmSpecBuilder *builder, int64_t limit);
+extern bool dtm_spec_set_timeout_to_fail(DtmSpecBuilder *builder, int64_t ms);
+extern bool dtm_spec_set_start_after(DtmSpecBuilder *builder, int64_t ms);
+extern bool dtm_spec_set_search_path(DtmSpecBuilder *builder, const char *path, size_t len);
+extern bool dtm_spec_add_header(DtmSpecBuilder *builder, const char *name, size_t name_len,
+								DtmJsonKind kind, const char *value, size_t value_len);
+
+/*
+ * Check the whole (every step has an action, "after" names existing steps
+ * and has no cycle, sizes) and pack it.  The same input always gives the
+ * same bytes, which is how a repeated submit is recognised.
+ */
+extern bool dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len);
+
+/* The error of the call that returned false. */
+extern const DtmSpecError *dtm_spec_error(const DtmSpecBuilder *builder);
+
+/*
+ * For a caller that walks JSON: refuse what it found itself (a step that is
+ * no object ...), with a printf format.  Always false.  step -1 = none.
+ */
+extern bool dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step,
+							const char *field, const char *hint, const char *format, ...)
+#if defined(__GNUC__)
+			__attribute__((format(printf, 6, 7)))
+#endif
+			;
+
+/*
+ * The packed form of the spec part of any transaction, whatever its mode;
+ * start_at - created_at is stored in milliseconds.  Deterministic.   DTM_LIMIT beyond DTM_MAX_SPEC_LEN.
+ */
+extern DtmRc dtm_spec_pack(const DtmTrans *trans, DtmArena *arena, const char **packed,
+						   size_t *packed_len) DTM_MUST_CHECK;
+
+/*
+ * Read packed bytes back; trans points into them.  Fills the spec part
+ * (start_at as created_at + start_after, so set created_at first) and zeroes
+ * the state with the first status of the mode.  Texts that are absent are
+ * empty but not NULL; an absent payload is NULL.  One block of the arena
+ * holds the branches.  DTM_INVALID for bytes that are not ours: nothing is
+ * trusted, and trans is then half filled.
+ */
+extern DtmRc dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena,
+							 DtmTrans *trans) DTM_MUST_CHECK;
+
+/*
+ * Packed header pairs: iterate with offset starting at 0; false at the end.
+ * The builder sorts them by name.
+ */
+extern bool dtm_headers_next(DtmText headers, size_t *offset, DtmText *name, DtmText *value);
+
+/*
+ * gid rules: 1 to 128 bytes, no control characters.  NULL when fine, else a
+ * whole primary message ("gid must not be empty").
+ */
+extern const char *dtm_gid_check(const char *gid, size_t len);
+
+/*
+ * A new gid of 22 characters that sorts by time: milliseconds and random
+ * bits in base 57 (DTM's alphabet, which has neither I nor O, so that the
+ * words FAILURE and ONGOING cannot occur).  random: 10 bytes.
+ */
+extern void dtm_gid_make(uint64_t unix_ms, const unsigned char random[10], char out[23]);
+
+#endif							/* DTM_SPEC_H */

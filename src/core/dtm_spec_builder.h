@@ -1,0 +1,70 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_spec_builder.h
+ *		The inside of a spec builder, shared by its two files:
+ *		dtm_spec_build.c (steps, finish) and dtm_spec_options.c (options,
+ *		headers, errors).
+ *
+ * -------------------------------------------------------------------------
+ */
+#ifndef DTM_SPEC_BUILDER_H
+#define DTM_SPEC_BUILDER_H
+
+#include "dtm_spec.h"
+
+typedef struct DtmHeaderPair
+{
+	DtmText		name;
+	DtmText		value;
+} DtmHeaderPair;
+
+/* Sorted by name, each name once. */
+typedef struct DtmHeaderList
+{
+	DtmHeaderPair *pairs;		/* room for DTM_MAX_HEADERS, or NULL */
+	int			n;
+} DtmHeaderList;
+
+/* What a step needs beside its DtmBranch until it is packed. */
+typedef struct DtmStepExtra
+{
+	bool		has_action;		/* given, though perhaps as "" */
+	DtmHeaderList headers;
+	uint16_t   *after;			/* sorted, each once */
+	int			after_size;		/* allocated */
+} DtmStepExtra;
+
+struct DtmSpecBuilder
+{
+	DtmArena   *arena;
+	DtmTrans	trans;			/* created_at 0, so start_at is start_after */
+	DtmStepExtra *extra;		/* as many as trans.branches */
+	int			size;			/* allocated branches */
+	DtmHeaderList headers;
+	size_t		bytes;			/* copied so far, bounds the memory */
+	DtmSpecError error;
+};
+
+/* Printable, shortened form of what the user gave, for a message. */
+typedef struct DtmQuoted
+{
+	char		text[112];
+} DtmQuoted;
+
+extern DtmQuoted dtm_spec_quote(const char *data, size_t len);
+
+/* Memory; NULL after having recorded the error. */
+extern void *dtm_spec_alloc(DtmSpecBuilder *builder, size_t size);
+
+/* Keep a copy; counts towards the bound of the whole spec. */
+extern bool dtm_spec_copy(DtmSpecBuilder *builder, const char *data, size_t len, DtmText *out);
+
+/* Add or replace one header of a step (-1: of the transaction). */
+extern bool dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, int step,
+								DtmText name, DtmJsonKind kind, DtmText value);
+
+/* The list in the form that dtm_headers_next reads. */
+extern bool dtm_spec_pack_headers(DtmSpecBuilder *builder, const DtmHeaderList *list,
+								  DtmText *out);
+
+#endif							/* DTM_SPEC_BUILDER_H */

@@ -1,0 +1,53 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_sql.h
+ *		What the SQL-callable functions share.
+ *
+ * -------------------------------------------------------------------------
+ */
+#ifndef DTM_SQL_H
+#define DTM_SQL_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/jsonb.h"
+
+#include "dtm_spec.h"
+#include "dtm_store.h"
+
+/* Memory of the core from a context; NULL instead of an ERROR when there is none. */
+extern DtmArena dtm_sql_arena(MemoryContext context);
+
+/* Throw what the builder refused: its message, field and hint with the right SQLSTATE. */
+extern void dtm_sql_spec_error(const DtmSpecError *error);
+
+/*
+ * Feed the steps argument of a submit to the builder: an array of steps, or
+ * the object that DTM's clients send; *flags gets what the object asks for.
+ */
+extern void dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags);
+
+/* Feed headers, an object of strings; NULL is none. */
+extern void dtm_sql_headers(DtmSpecBuilder *builder, Jsonb *headers);
+
+/*
+ * Look the targets of all steps up: sql: functions must exist and be
+ * executable by the caller, network targets must be allowed.  Errors name
+ * the step.
+ */
+extern void dtm_sql_check_targets(DtmSpecBuilder *builder);
+
+/*
+ * The transaction of a gid that the current role may steer.  42704 when
+ * there is none, 42501 when it belongs to another role.
+ */
+extern void dtm_sql_find_own(const char *gid, bool with_body, DtmFound *found);
+
+/* Likewise, for looking only: pg_monitor may see all. */
+extern void dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *found);
+
+/* spec and state of a found transaction as the core's struct; XX001 when they are damaged. */
+extern void dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans);
+
+#endif							/* DTM_SQL_H */

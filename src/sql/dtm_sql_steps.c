@@ -1,0 +1,381 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_sql_steps.c
+ *		The arguments of a submit: walks jsonb and feeds the spec builder,
+ *		looks up what the targets name.
+ *
+ * The rules about steps are the builder's (src/core/dtm_spec.h); here is
+ * only what needs the database: jsonb, functions, privileges, settings.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "dtm_compat.h"
+#include "dtm_policy.h"
+#include "dtm_settings.h"
+#include "dtm_sql.h"
+#include "dtm_steps_json.h"
+
+static void *
+arena_alloc(void *context, size_t size)
+{
+	return AllocSizeIsValid(size)
+		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM) : NULL;
+}
+
+DtmArena
+dtm_sql_arena(MemoryContext context)
+{
+	DtmArena	arena = {arena_alloc, context};
+
+	return arena;
+}
+
+void
+dtm_sql_spec_error(const DtmSpecError *error)
+{
+	int			code = ERRCODE_INVALID_PARAMETER_VALUE;
+
+	if (error->code == DTM_SPEC_LIMIT)
+		code = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+	else if (error->code == DTM_SPEC_UNSUPPORTED)
+		code = ERRCODE_FEATURE_NOT_SUPPORTED;
+	else if (error->code == DTM_SPEC_NOMEM)
+		code = ERRCODE_OUT_OF_MEMORY;
+	ereport(ERROR,
+			(errcode(code),
+			 errmsg("%s", error->message),
+			 error->hint[0] != '\0' ? errhint("%s", error->hint) : 0));
+}
+
+static void
+check(DtmSpecBuilder *builder, bool ok)
+{
+	if (!ok)
+		dtm_sql_spec_error(dtm_spec_error(builder));
+}
+
+/* Kind and text of a value as the builder takes them; as_json: strings as JSON text too. */
+static DtmJsonKind
+value_text(JsonbValue *value, bool as_json, const char **chars, size_t *len)
+{
+	StringInfoData buffer;
+
+	*chars = "";
+	*len = 0;
+	switch (value->type)
+	{
+		case jbvNull:
+			return DTM_JSON_NULL;
+		case jbvBool:
+			*chars = value->val.boolean ? "true" : "false";
+			*len = strlen(*chars);
+			return DTM_JSON_BOOL;
+		case jbvNumeric:
+			*chars = DatumGetCString(DirectFunctionCall1(numeric_out,
+														NumericGetDatum(value->val.numeric)));
+			*len = strlen(*chars);
+			return DTM_JSON_NUMBER;
+		case jbvString:
+			if (as_json)
+			{
+				initStringInfo(&buffer);
+				escape_json(&buffer, pnstrdup(value->val.string.val, value->val.string.len));
+				*chars = buffer.data;
+				*len = buffer.len;
+			}
+			else
+			{
+				*chars = value->val.string.val;
+				*len = value->val.string.len;
+			}
+			return DTM_JSON_STRING;
+		case jbvBinary:
+			initStringInfo(&buffer);
+			(void) JsonbToCString(&buffer, value->val.binary.data, value->val.binary.len);
+			*chars = buffer.data;
+			*len = buffer.len;
+			return JsonContainerIsArray(value->val.binary.data) ? DTM_JSON_ARRAY : DTM_JSON_OBJECT;
+		default:
+			elog(ERROR, "unexpected kind of jsonb value");
+			return DTM_JSON_NULL;
+	}
+}
+
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == (int) strlen(name) &&
+		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+}
+
+/* The members of an object of headers, of a step or of the transaction. */
+static void
+walk_headers(DtmSpecBuilder *builder, JsonbContainer *container, bool of_step)
+{
+	JsonbIterator *it = JsonbIteratorInit(container);
+	JsonbIteratorToken token;
+	JsonbValue	key;
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&it, &key, true);
+	while ((token = JsonbIteratorNext(&it, &key, true)) == WJB_KEY)
+	{
+		const char *chars;
+		size_t		len;
+		DtmJsonKind kind;
+
+		(void) JsonbIteratorNext(&it, &value, true);
+		kind = value_text(&value, false, &chars, &len);
+		check(builder, of_step
+			  ? dtm_spec_step_header(builder, key.val.string.val, key.val.string.len, kind, chars, len)
+			  : dtm_spec_add_header(builder, key.val.string.val, key.val.string.len, kind, chars,
+									len));
+	}
+}
+
+static void
+walk_after(DtmSpecBuilder *builder, JsonbContainer *container)
+{
+	JsonbIterator *it = JsonbIteratorInit(container);
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&it, &value, true);
+	while (JsonbIteratorNext(&it, &value, true) == WJB_ELEM)
+	{
+		const char *chars;
+		size_t		len;
+		DtmJsonKind kind = value_text(&value, false, &chars, &len);
+
+		check(builder, dtm_spec_step_after(builder, kind, chars, len));
+	}
+}
+
+/* A request_timeout of a step may be an interval in words, like everywhere in SQL. */
+static bool
+interval_seconds(const char *chars, size_t len, const char **seconds, size_t *seconds_len)
+{
+	Interval   *interval;
+	char	   *copy = pnstrdup(chars, len);
+	char	   *result;
+
+	/* digits only would be seconds for the interval type too */
+	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(copy),
+													 ObjectIdGetDatum(InvalidOid),
+													 Int32GetDatum(-1)));
+	result = psprintf("%.3f",
+					  (double) interval->time / USECS_PER_SEC + interval->day * 86400.0 +
+					  interval->month * 30.0 * 86400.0);
+	*seconds = result;
+	*seconds_len = strlen(result);
+	return true;
+}
+
+static void
+walk_step(DtmSpecBuilder *builder, JsonbContainer *container)
+{
+	JsonbIterator *it = JsonbIteratorInit(container);
+	JsonbValue	key;
+	JsonbValue	value;
+
+	(void) JsonbIteratorNext(&it, &key, true);
+	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+	{
+		const char *chars;
+		size_t		len;
+		DtmJsonKind kind;
+
+		(void) JsonbIteratorNext(&it, &value, true);
+		kind = value_text(&value, key_is(&key, "payload"), &chars, &len);
+		if (kind == DTM_JSON_STRING && key_is(&key, "request_timeout") &&
+			interval_seconds(chars, len, &chars, &len))
+			kind = DTM_JSON_NUMBER;
+		check(builder, dtm_spec_step_field(builder, key.val.string.val, key.val.string.len, kind,
+										   chars, len));
+		if (kind == DTM_JSON_OBJECT && key_is(&key, "headers"))
+			walk_headers(builder, value.val.binary.data, true);
+		if (kind == DTM_JSON_ARRAY && key_is(&key, "after"))
+			walk_after(builder, value.val.binary.data);
+	}
+}
+
+void
+dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
+{
+	JsonbIterator *it;
+	JsonbValue	value;
+	int			step = 0;
+
+	if (JB_ROOT_IS_OBJECT(steps))
+	{
+		StringInfoData chars;
+
+		initStringInfo(&chars);
+		(void) JsonbToCString(&chars, &steps->root, VARSIZE(steps));
+		check(builder, dtm_steps_json(builder, chars.data, chars.len, flags));
+		return;
+	}
+	if (!JB_ROOT_IS_ARRAY(steps) || JB_ROOT_IS_SCALAR(steps))
+		check(builder, dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
+									   "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
+									   "\"steps\" is not an array"));
+
+	it = JsonbIteratorInit(&steps->root);
+	(void) JsonbIteratorNext(&it, &value, true);
+	while (JsonbIteratorNext(&it, &value, true) == WJB_ELEM)
+	{
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			check(builder, dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "steps",
+										   "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
+										   "step %d is not an object", step));
+		check(builder, dtm_spec_step_begin(builder));
+		walk_step(builder, value.val.binary.data);
+		step++;
+	}
+}
+
+void
+dtm_sql_headers(DtmSpecBuilder *builder, Jsonb *headers)
+{
+	if (headers == NULL)
+		return;
+	if (!JB_ROOT_IS_OBJECT(headers))
+		check(builder, dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "headers",
+									   "Give an object of strings like {\"Authorization\": \"Bearer ...\"}.",
+									   "\"headers\" is not an object"));
+	walk_headers(builder, &headers->root, false);
+}
+
+/* ---- targets ---- */
+
+/* dtm.allowed_targets as the core reads it; parsed again only when it has changed. */
+static const DtmPolicy *
+current_policy(void)
+{
+	static MemoryContext context = NULL;
+	static char *chars = NULL;
+	static DtmPolicy *policy = NULL;
+	MemoryContext fresh;
+	DtmArena	arena;
+	char		error[256];
+
+	if (chars != NULL && strcmp(chars, dtm_allowed_targets) == 0)
+		return policy;
+	fresh = AllocSetContextCreate(TopMemoryContext, "dtm policy", ALLOCSET_SMALL_SIZES);
+	arena = dtm_sql_arena(fresh);
+	chars = NULL;
+	policy = dtm_policy_parse(dtm_allowed_targets, &arena, error, sizeof(error));
+	if (policy == NULL)
+	{
+		MemoryContextDelete(fresh);
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("dtm.allowed_targets cannot be used: %s", error)));
+	}
+	if (context != NULL)
+		MemoryContextDelete(context);
+	context = fresh;
+	chars = MemoryContextStrdup(fresh, dtm_allowed_targets);
+	return policy;
+}
+
+static const char *
+role_word(DtmRole role)
+{
+	return role == DTM_ROLE_UNDO ? "compensate" : "action";
+}
+
+/* Resolve one sql: target with the caller's search_path and rights. */
+static void
+resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
+{
+	char	   *given = pnstrdup(name.data, name.len);
+	List	   *names = dtm_qualified_names(given);
+	Oid			types[1] = {JSONBOID};
+	Oid			function = LookupFuncName(names, 1, types, true);
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+	Oid			result;
+	char		kind;
+	bool		set;
+	char	   *qualified;
+
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("step %d: \"%s\" names function %s(jsonb), which does not exist", step,
+						role_word(role), given),
+				 errhint("A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	result = proc->prorettype;
+	kind = proc->prokind;
+	set = proc->proretset;
+	qualified = quote_qualified_identifier(get_namespace_name(proc->pronamespace),
+										   NameStr(proc->proname));
+	ReleaseSysCache(tuple);
+	if (kind != PROKIND_FUNCTION || set || (result != VOIDOID && result != JSONBOID))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("step %d: \"%s\" names %s(jsonb), which cannot be a branch", step,
+						role_word(role), qualified),
+				 errhint("A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
+	if (dtm_function_aclcheck(function, GetUserId()) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("step %d: permission denied for function %s(jsonb) in \"%s\"", step,
+						qualified, role_word(role))));
+	check(builder, dtm_spec_step_sql_name(builder, step, role, qualified, strlen(qualified)));
+}
+
+void
+dtm_sql_check_targets(DtmSpecBuilder *builder)
+{
+	static const DtmRole roles[] = {DTM_ROLE_FORWARD, DTM_ROLE_UNDO};
+	bool		has_sql = false;
+
+	for (int step = 0; step < dtm_spec_step_count(builder); step++)
+	{
+		for (size_t i = 0; i < lengthof(roles); i++)
+		{
+			DtmText		url = dtm_spec_step_url(builder, step, roles[i]);
+			DtmTarget	target;
+
+			/* malformed ones were refused by the builder */
+			if (url.len == 0 || dtm_target_parse(url.data, url.len, &target) != NULL)
+				continue;
+			if (target.scheme == DTM_SCHEME_SQL)
+			{
+				resolve_function(builder, step, roles[i], target.rest);
+				has_sql = true;
+			}
+			else if (!dtm_policy_allows_target(current_policy(), &target))
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("step %d: \"%s\" is not allowed: %.*s", step, role_word(roles[i]),
+								(int) url.len, url.data),
+						 errhint("The setting dtm.allowed_targets says which hosts may be called.")));
+		}
+	}
+	if (has_sql)
+		check(builder, dtm_spec_set_search_path(builder, namespace_search_path,
+												strlen(namespace_search_path)));
+}

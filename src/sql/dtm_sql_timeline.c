@@ -1,0 +1,141 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_sql_timeline.c
+ *		dtm_timeline: the attempts of a transaction, drawn as bars.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "dtm_compat.h"
+#include "dtm_sql.h"
+
+PG_FUNCTION_INFO_V1(dtm_sql_timeline);
+
+#define COLUMNS 8
+#define WIDTH 40				/* characters of a bar */
+
+static Datum
+interval_of(int64 us)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = us;
+	return IntervalPGetDatum(interval);
+}
+
+/* Blanks up to the start, then the call: "      ####". */
+static Datum
+draw(int64 from, int64 took, int64 total)
+{
+	char		bar[WIDTH + 1];
+	int			start;
+	int			end;
+
+	total = Max(total, 1);
+	start = (int) Min(from * WIDTH / total, WIDTH - 1);
+	end = (int) Min((from + took) * WIDTH / total, WIDTH);
+	end = Max(end, start + 1);
+	memset(bar, ' ', start);
+	memset(bar + start, '#', end - start);
+	bar[end] = '\0';
+	return CStringGetTextDatum(bar);
+}
+
+static const char *
+outcome_text(const DtmTrans *trans, const DtmCallRecord *call, bool last_of_op)
+{
+	const DtmOpState *op = dtm_trans_op(unconstify(DtmTrans *, trans), call->branch, call->role);
+	static const char *const words[] = {"ok", "failure", "ongoing", "error"};
+
+	/* only the newest reason of an op is kept */
+	if (call->outcome != DTM_OUTCOME_SUCCESS && last_of_op && op->last_error.len > 0)
+		return psprintf("%s: %.*s", words[call->outcome], (int) op->last_error.len,
+						op->last_error.data);
+	return words[call->outcome];
+}
+
+/* Which attempt of its op is the n-th record, and does a worse one follow? */
+static uint32
+attempt_number(const DtmTrans *trans, int n, bool *last)
+{
+	const DtmCallRecord *call = &trans->log[n];
+	uint32		later = 0;
+	uint32		later_unsuccessful = 0;
+
+	for (int i = n + 1; i < trans->n_log; i++)
+	{
+		const DtmCallRecord *other = &trans->log[i];
+
+		if (other->branch == call->branch && other->role == call->role)
+		{
+			later++;
+			if (other->outcome != DTM_OUTCOME_SUCCESS)
+				later_unsuccessful++;
+		}
+	}
+	*last = later_unsuccessful == 0;
+	return dtm_trans_op(unconstify(DtmTrans *, trans), call->branch, call->role)->attempts - later;
+}
+
+static void
+put_call(ReturnSetInfo *rsinfo, const DtmTrans *trans, int n, int64 total)
+{
+	const DtmCallRecord *call = &trans->log[n];
+	const DtmBranch *branch = call->branch == DTM_BRANCH_TRANS
+		? NULL : &trans->branches[call->branch];
+	DtmText		url = branch == NULL ? trans->query_url : branch->url[call->role];
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS] = {false};
+	bool		last;
+	uint32		attempt = attempt_number(trans, n, &last);
+	int64		from = Max(call->started_at - trans->created_at, 0);
+
+	values[0] = interval_of(from);
+	values[1] = interval_of(call->took_us);
+	values[2] = branch == NULL ? CStringGetTextDatum("00")
+		: PointerGetDatum(cstring_to_text_with_len(branch->branch_id.data,
+												   (int) branch->branch_id.len));
+	values[3] = CStringGetTextDatum(branch == NULL
+									? dtm_op_name(trans->type == DTM_TYPE_MSG
+												  ? DTM_OP_MSG : DTM_OP_WORKFLOW)
+									: dtm_op_name((DtmOp) branch->op[call->role]));
+	values[4] = PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data,
+														 (int) url.len));
+	values[5] = Int32GetDatum((int32) attempt);
+	values[6] = CStringGetTextDatum(outcome_text(trans, call, last));
+	values[7] = draw(from, call->took_us, total);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * dtm_timeline(gid) - one row per attempt, oldest first; of a transaction
+ * with very many only the newest DTM_MAX_CALL_LOG.  42704, 42501.
+ */
+Datum
+dtm_sql_timeline(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	DtmFound	found;
+	DtmTrans	trans;
+	int64		total = 1;
+
+	InitMaterializedSRF(fcinfo, 0);
+	dtm_sql_find_visible(text_to_cstring(PG_GETARG_TEXT_PP(0)), true, &found);
+	dtm_sql_unpack(found.spec, found.state, found.created_at, &trans);
+	for (int i = 0; i < trans.n_log; i++)
+	{
+		int64		end = trans.log[i].started_at - trans.created_at + trans.log[i].took_us;
+
+		total = Max(total, end);
+	}
+	for (int i = 0; i < trans.n_log; i++)
+		put_call(rsinfo, &trans, i, total);
+	return (Datum) 0;
+}

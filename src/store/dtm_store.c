@@ -1,0 +1,290 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_store.c
+ *		What backends do with the tables: submit, look up, steer, identity.
+ *
+ * The coordinator's statements are in dtm_store_drive.c.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_control.h"
+#include "access/xlog.h"
+#include "commands/extension.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "dtm_store.h"
+#include "dtm_store_plans.h"
+
+static Oid
+dtm_relation(const char *name)
+{
+	Oid			schema = get_namespace_oid("dtm", true);
+	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"dtm_pg\" is not installed in this database"),
+				 errhint("CREATE EXTENSION dtm_pg;")));
+	return relid;
+}
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+void
+dtm_store_begin(DtmStoreScope *scope)
+{
+	Oid			owner = relation_owner(dtm_relation("trans"));
+
+	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+dtm_store_end(DtmStoreScope *scope)
+{
+	SetUserIdAndSecContext(scope->user, scope->sec_context);
+	SPI_finish();
+}
+
+Oid
+dtm_store_extension(void)
+{
+	return get_extension_oid("dtm_pg", true);
+}
+
+int64
+dtm_store_next_id(void)
+{
+	return nextval_internal(dtm_relation("trans_id_seq"), false);
+}
+
+bool
+dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, DtmStatus status,
+				 Oid owner, TimestampTz created_at, TimestampTz next_run_at, const char *spec,
+				 size_t spec_len)
+{
+	bytea	   *bytes = palloc(VARHDRSZ + spec_len);
+	Datum		trans[6];
+	Datum		live[4];
+
+	SET_VARSIZE(bytes, VARHDRSZ + spec_len);
+	memcpy(VARDATA(bytes), spec, spec_len);
+
+	trans[0] = Int64GetDatum(id);
+	trans[1] = CStringGetTextDatum(gid);
+	trans[2] = Int16GetDatum((int16) type);
+	trans[3] = ObjectIdGetDatum(owner);
+	trans[4] = TimestampTzGetDatum(created_at);
+	trans[5] = PointerGetDatum(bytes);
+	if (dtm_plan_execute(gid_given ? PLAN_INSERT_TRANS_GIVEN : PLAN_INSERT_TRANS, trans, NULL,
+						 false, false) == 0)
+		return false;
+
+	live[0] = Int64GetDatum(id);
+	live[1] = Int16GetDatum((int16) status);
+	live[2] = TimestampTzGetDatum(next_run_at);
+	live[3] = TimestampTzGetDatum(created_at);
+	dtm_plan_execute(PLAN_INSERT_LIVE, live, NULL, false, false);
+	return true;
+}
+
+/* A varlena column of the result, copied out of SPI's memory; NULL for NULL. */
+static struct varlena *
+copy_varlena(int column, MemoryContext context)
+{
+	bool		isnull;
+	Datum		value = dtm_plan_value(0, column, &isnull);
+	MemoryContext old;
+	struct varlena *copy;
+
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(context);
+	copy = PG_DETOAST_DATUM_COPY(value);
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+bool
+dtm_store_find(const char *gid, bool with_body, DtmFound *found)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	DtmStoreScope scope;
+	Datum		values[1];
+	bool		exists;
+
+	memset(found, 0, sizeof(*found));
+	dtm_store_begin(&scope);
+	values[0] = CStringGetTextDatum(gid);
+	exists = dtm_plan_execute(with_body ? PLAN_FIND_BODY : PLAN_FIND, values, NULL, false,
+							  true) > 0;
+	if (exists)
+	{
+		bool		isnull;
+		Datum		status;
+
+		found->id = DatumGetInt64(dtm_plan_value(0, 1, NULL));
+		found->owner = DatumGetObjectId(dtm_plan_value(0, 2, NULL));
+		found->type = (DtmTransType) DatumGetInt16(dtm_plan_value(0, 3, NULL));
+		status = dtm_plan_value(0, 4, &isnull);
+		found->status = isnull ? DTM_STATUS_NONE : (DtmStatus) DatumGetInt16(status);
+		found->created_at = DatumGetTimestampTz(dtm_plan_value(0, 5, NULL));
+		found->uncommitted =
+			TransactionIdIsCurrentTransactionId(DatumGetTransactionId(dtm_plan_value(0, 6, NULL)));
+		found->parked = DatumGetBool(dtm_plan_value(0, 7, NULL));
+		if (with_body)
+		{
+			text	   *reason;
+
+			found->spec = (bytea *) copy_varlena(8, caller);
+			found->state = (bytea *) copy_varlena(9, caller);
+			reason = (text *) copy_varlena(10, caller);
+			if (reason != NULL)
+			{
+				MemoryContext old = MemoryContextSwitchTo(caller);
+
+				found->reason = text_to_cstring(reason);
+				MemoryContextSwitchTo(old);
+			}
+			found->result = (Jsonb *) copy_varlena(11, caller);
+		}
+	}
+	dtm_store_end(&scope);
+	return exists;
+}
+
+bool
+dtm_store_lock(int64 id, DtmFound *found)
+{
+	DtmStoreScope scope;
+	Datum		values[1] = {Int64GetDatum(id)};
+	bool		exists;
+
+	dtm_store_begin(&scope);
+	exists = dtm_plan_execute(PLAN_LOCK, values, NULL, false, true) > 0;
+	if (exists)
+	{
+		found->status = (DtmStatus) DatumGetInt16(dtm_plan_value(0, 1, NULL));
+		found->parked = DatumGetBool(dtm_plan_value(0, 2, NULL));
+	}
+	dtm_store_end(&scope);
+	return exists;
+}
+
+void
+dtm_store_mark_retry(int64 id)
+{
+	DtmStoreScope scope;
+	Datum		values[1] = {Int64GetDatum(id)};
+
+	dtm_store_begin(&scope);
+	dtm_plan_execute(PLAN_MARK_RETRY, values, NULL, false, true);
+	dtm_store_end(&scope);
+}
+
+void
+dtm_store_stop(const DtmFound *found, const char *reason)
+{
+	DtmStoreScope scope;
+	Datum		values[6];
+
+	dtm_store_begin(&scope);
+	values[0] = Int64GetDatum(found->id);
+	values[1] = Int16GetDatum((int16) found->type);
+	values[2] = Int16GetDatum((int16) DTM_STATUS_FAILED);
+	values[3] = TimestampTzGetDatum(found->created_at);
+	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[5] = CStringGetTextDatum(reason);
+	dtm_plan_execute(PLAN_STOP, values, NULL, false, true);
+	dtm_store_end(&scope);
+}
+
+int64
+dtm_store_purge_owned(TimestampTz before, Oid member, bool all)
+{
+	DtmStoreScope scope;
+	Datum		values[3];
+	int64		n;
+
+	dtm_store_begin(&scope);
+	values[0] = TimestampTzGetDatum(before);
+	values[1] = ObjectIdGetDatum(member);
+	values[2] = BoolGetDatum(all);
+	n = (int64) dtm_plan_execute(PLAN_PURGE_OWNED, values, NULL, false, false);
+	dtm_store_end(&scope);
+	return n;
+}
+
+char *
+dtm_store_pause_reason(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	DtmStoreScope scope;
+	Datum		values[2];
+	char	   *reason = NULL;
+
+	dtm_store_begin(&scope);
+	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	if (dtm_plan_execute(PLAN_PAUSE_REASON, values, NULL, true, false) > 0)
+	{
+		Datum		value = dtm_plan_value(0, 1, NULL);
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		reason = TextDatumGetCString(value);
+		MemoryContextSwitchTo(old);
+	}
+	dtm_store_end(&scope);
+	return reason;
+}
+
+void
+dtm_store_pause(const char *reason)
+{
+	DtmStoreScope scope;
+	Datum		values[1];
+
+	dtm_store_begin(&scope);
+	values[0] = CStringGetTextDatum(reason);
+	dtm_plan_execute(PLAN_PAUSE, values, NULL, false, false);
+	dtm_store_end(&scope);
+}
+
+void
+dtm_store_resume(void)
+{
+	DtmStoreScope scope;
+	Datum		values[2];
+
+	dtm_store_begin(&scope);
+	dtm_plan_execute(PLAN_RESUME_FORGET, NULL, NULL, false, false);
+	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	dtm_plan_execute(PLAN_RESUME_OWN, values, NULL, false, false);
+	dtm_store_end(&scope);
+}

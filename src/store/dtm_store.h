@@ -1,0 +1,164 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_store.h
+ *		The only place that knows the dtm.* tables: every SQL statement that
+ *		C executes, as saved plans.
+ *
+ * All functions may throw.  They run inside a transaction of the caller and
+ * between dtm_store_begin and dtm_store_end.
+ *
+ * -------------------------------------------------------------------------
+ */
+#ifndef DTM_STORE_H
+#define DTM_STORE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+
+#include "dtm_trans.h"
+
+/* The caller's identity, put aside while the store works as the tables' owner. */
+typedef struct DtmStoreScope
+{
+	Oid			user;
+	int			sec_context;
+} DtmStoreScope;
+
+/*
+ * Connect to SPI and become the owner of the tables, so that callers need no
+ * privileges on them.  An ERROR in between is undone by the abort of the
+ * (sub)transaction.  42704 when the extension's tables are not there.
+ */
+extern void dtm_store_begin(DtmStoreScope *scope);
+extern void dtm_store_end(DtmStoreScope *scope);
+
+/* The extension's oid, InvalidOid when it is not installed in this database. */
+extern Oid	dtm_store_extension(void);
+
+/* ---- submitting (backends) ---- */
+
+/*
+ * Store a new transaction; false when the gid is taken (only looked for when
+ * the gid was given by the user).  The rows become visible with the commit.
+ */
+extern bool dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type,
+							 DtmStatus status, Oid owner, TimestampTz created_at,
+							 TimestampTz next_run_at, const char *spec, size_t spec_len);
+extern int64 dtm_store_next_id(void);
+
+/* ---- looking up one transaction (backends) ---- */
+
+typedef struct DtmFound
+{
+	int64		id;
+	Oid			owner;
+	DtmTransType type;
+	DtmStatus	status;
+	TimestampTz created_at;
+	bool		uncommitted;	/* stored by the current transaction */
+	bool		parked;
+	bytea	   *spec;			/* detoasted, in the caller's context */
+	bytea	   *state;			/* or NULL */
+	char	   *reason;			/* or NULL */
+	Jsonb	   *result;			/* or NULL */
+} DtmFound;
+
+/*
+ * Look at what is committed now, whatever the isolation level (and at the
+ * caller's own changes).  with_body: also spec, state, reason, result.
+ */
+extern bool dtm_store_find(const char *gid, bool with_body, DtmFound *found);
+
+/* Lock the row of an unfinished transaction; false when it is finished. */
+extern bool dtm_store_lock(int64 id, DtmFound *found);
+
+extern void dtm_store_mark_retry(int64 id);
+extern void dtm_store_stop(const DtmFound *found, const char *reason);
+extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
+
+/* ---- identity of the database ---- */
+
+/* The row that says why nothing may be driven here, or NULL. */
+extern char *dtm_store_pause_reason(void);
+extern void dtm_store_pause(const char *reason);
+extern void dtm_store_resume(void);
+
+/* ---- driving (coordinator) ---- */
+
+typedef struct DtmStoredTrans
+{
+	int64		id;
+	int32		ver;
+	DtmStatus	status;
+	bool		parked;
+	bool		retry;			/* dtm_retry asks for it */
+	TimestampTz next_run_at;
+	Oid			owner;
+	TimestampTz created_at;
+	DtmTransType type;
+	char	   *gid;
+	char	   *reason;			/* or NULL */
+	const char *spec;			/* all in the caller's current context */
+	size_t		spec_len;
+	const char *state;
+	size_t		state_len;
+} DtmStoredTrans;
+
+/* Read unfinished transactions; rows that are not there any more are left out. */
+extern int	dtm_store_load(const int64 *ids, int n, DtmStoredTrans *rows);
+
+typedef struct DtmProgress
+{
+	int64		id;
+	int32		ver;			/* as loaded or last written */
+	DtmTransType type;
+	DtmStatus	status;
+	int32		failures;
+	int32		attempts;
+	int32		retries;
+	TimestampTz created_at;
+	TimestampTz next_run_at;
+	TimestampTz now;
+	const char *state;
+	size_t		state_len;
+	const char *reason;			/* or NULL */
+	size_t		reason_len;
+	bool		release;		/* leaves memory until next_run_at */
+	bool		written;		/* out: false when somebody else changed the row */
+} DtmProgress;
+
+/* Write the progress of unfinished ones, one statement for all; sets written. */
+extern void dtm_store_progress(DtmProgress **rows, int n);
+
+/* Move finished ones to dtm.done, one statement for all; sets written. */
+extern void dtm_store_finish(DtmProgress **rows, int n);
+
+/* Transactions whose timer is due, from low on; the timers are deleted. */
+extern int	dtm_store_claim_timers(TimestampTz low, TimestampTz now, int worker, int workers,
+								   int limit, int64 *ids, TimestampTz *due);
+
+/* The next timer after "after", or DT_NOEND. */
+extern TimestampTz dtm_store_next_timer(TimestampTz after, int worker, int workers);
+
+/* The next unfinished transactions behind the cursor that are due and not parked. */
+extern int	dtm_store_sweep(int64 after, TimestampTz now, int worker, int workers, int limit,
+							int64 *ids, int64 *last, bool *end);
+
+extern void dtm_store_park(int64 id, const char *problem);
+extern int64 dtm_store_purge(TimestampTz before, int limit);
+
+/* ---- running sql: branches (executor) ---- */
+
+extern bool dtm_store_load_one(int64 id, DtmStoredTrans *row);
+
+/*
+ * The barrier's inserts for one call; counts of rows inserted.  origin_op
+ * NULL = none.
+ */
+extern void dtm_store_barrier(const char *trans_type, const char *gid, const char *branch_id,
+							  const char *op, const char *origin_op, const char *barrier_id,
+							  int *origin_rows, int *current_rows);
+
+#endif							/* DTM_STORE_H */

@@ -1,0 +1,258 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_store_plans.c
+ *		Every SQL statement that C executes, prepared once per process.
+ *
+ * All names are qualified: the search_path of the caller does not matter.
+ * The statements of the coordinator run in a session without sequential
+ * scans, hash and merge joins (dtm_coordinator.c sets that), so that a plan
+ * made while a table was empty cannot turn slow later.
+ *
+ * Used by backends, the coordinator and the executors.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/snapmgr.h"
+
+#include "dtm_store_plans.h"
+
+#define MAX_ARGS 10
+
+typedef struct PlanDef
+{
+	const char *sql;
+	int			nargs;
+	Oid			types[MAX_ARGS];
+} PlanDef;
+
+static const PlanDef plan_defs[PLAN_COUNT] = {
+	[PLAN_INSERT_TRANS] = {
+		"INSERT INTO dtm.trans (id, gid, trans_type, owner, created_at, spec)"
+		" VALUES ($1, $2, $3, $4, $5, $6)",
+		6, {INT8OID, TEXTOID, INT2OID, REGROLEOID, TIMESTAMPTZOID, BYTEAOID}
+	},
+	[PLAN_INSERT_TRANS_GIVEN] = {
+		"INSERT INTO dtm.trans (id, gid, trans_type, owner, created_at, spec)"
+		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT ON CONSTRAINT trans_gid_key DO NOTHING",
+		6, {INT8OID, TEXTOID, INT2OID, REGROLEOID, TIMESTAMPTZOID, BYTEAOID}
+	},
+	[PLAN_INSERT_LIVE] = {
+		"INSERT INTO dtm.live (id, status, next_run_at, updated_at) VALUES ($1, $2, $3, $4)",
+		4, {INT8OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[PLAN_FIND] = {
+		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"
+		" t.created_at, t.xmin, coalesce(l.parked, false)"
+		" FROM dtm.trans AS t"
+		" LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id"
+		" LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id"
+		" WHERE t.gid OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_FIND_BODY] = {
+		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"
+		" t.created_at, t.xmin, coalesce(l.parked, false),"
+		" t.spec, coalesce(l.state, d.state), coalesce(l.reason, d.reason), d.result"
+		" FROM dtm.trans AS t"
+		" LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id"
+		" LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id"
+		" WHERE t.gid OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_LOCK] = {
+		"SELECT l.status, l.parked FROM dtm.live AS l"
+		" WHERE l.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+		1, {INT8OID}
+	},
+	[PLAN_MARK_RETRY] = {
+		"UPDATE dtm.live SET next_run_at = '-infinity', parked = false, problem = NULL"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		1, {INT8OID}
+	},
+	[PLAN_STOP] = {
+		"WITH gone AS (DELETE FROM dtm.live WHERE id OPERATOR(pg_catalog.=) $1"
+		" RETURNING id, attempts, state)"
+		" INSERT INTO dtm.done (id, trans_type, status, created_at, finished_at, attempts,"
+		" retries, state, reason)"
+		" SELECT g.id, $2, $3, $4, $5, g.attempts, 0, g.state, $6 FROM gone AS g",
+		6, {INT8OID, INT2OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+	},
+	[PLAN_PURGE_OWNED] = {
+		"WITH old AS (SELECT d.id FROM dtm.done AS d JOIN dtm.trans AS t"
+		" ON t.id OPERATOR(pg_catalog.=) d.id"
+		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1"
+		" AND ($3 OR pg_catalog.pg_has_role($2, t.owner, 'USAGE'))),"
+		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
+		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
+		" ON old.id OPERATOR(pg_catalog.=) t.id"
+		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"
+		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
+		3, {TIMESTAMPTZOID, OIDOID, BOOLOID}
+	},
+	[PLAN_PAUSE_REASON] = {
+		"SELECT CASE WHEN n.system_identifier OPERATOR(pg_catalog.=) 0"
+		" THEN pg_catalog.format('paused by dtm_pause(): %s', n.note)"
+		" ELSE pg_catalog.format('restored or cloned from database %s of system %s',"
+		" n.database_oid, n.system_identifier) END"
+		" FROM dtm.node AS n"
+		" WHERE n.system_identifier OPERATOR(pg_catalog.<>) $1"
+		" OR n.database_oid OPERATOR(pg_catalog.<>) $2"
+		" ORDER BY n.system_identifier OPERATOR(pg_catalog.=) 0 LIMIT 1",
+		2, {INT8OID, OIDOID}
+	},
+	[PLAN_PAUSE] = {
+		"INSERT INTO dtm.node (system_identifier, database_oid, note) VALUES (0, 0, $1)",
+		1, {TEXTOID}
+	},
+	[PLAN_RESUME_FORGET] = {
+		"DELETE FROM dtm.node",
+		0, {0}
+	},
+	[PLAN_RESUME_OWN] = {
+		"INSERT INTO dtm.node (system_identifier, database_oid, note)"
+		" VALUES ($1, $2, 'dtm_resume')",
+		2, {INT8OID, OIDOID}
+	},
+	[PLAN_LOAD] = {
+		"SELECT l.id, l.ver, l.status, l.parked, l.next_run_at, l.state, l.reason,"
+		" t.gid, t.trans_type, t.owner::pg_catalog.oid, t.created_at, t.spec"
+		" FROM pg_catalog.unnest($1) AS u (id)"
+		" JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) u.id"
+		" JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) u.id",
+		1, {INT8ARRAYOID}
+	},
+	[PLAN_PROGRESS] = {
+		"UPDATE dtm.live AS l SET ver = l.ver OPERATOR(pg_catalog.+) 1, status = r.status,"
+		" failures = r.failures, attempts = r.attempts, next_run_at = r.next_run_at,"
+		" updated_at = $8, state = r.state, reason = r.reason"
+		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+		" pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
+		" pg_catalog.unnest($7), pg_catalog.unnest($9))"
+		" AS r (id, ver, status, failures, attempts, next_run_at, state, reason)"
+		" WHERE l.id OPERATOR(pg_catalog.=) r.id AND l.ver OPERATOR(pg_catalog.=) r.ver"
+		" RETURNING l.id",
+		9, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+			TIMESTAMPTZARRAYOID, BYTEAARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID}
+	},
+	[PLAN_TIMER] = {
+		"INSERT INTO dtm.timer (due_at, id) SELECT r.due_at, r.id"
+		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS r (due_at, id)"
+		" ON CONFLICT DO NOTHING",
+		2, {TIMESTAMPTZARRAYOID, INT8ARRAYOID}
+	},
+	[PLAN_FINISH] = {
+		"WITH r AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
+		" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+		" pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
+		" pg_catalog.unnest($10))"
+		" AS r (id, ver, status, attempts, retries, trans_type, created_at, state, reason)),"
+		" gone AS (DELETE FROM dtm.live AS l USING r"
+		" WHERE l.id OPERATOR(pg_catalog.=) r.id AND l.ver OPERATOR(pg_catalog.=) r.ver"
+		" RETURNING l.id, r.status, r.attempts, r.retries, r.trans_type, r.created_at,"
+		" r.state, r.reason)"
+		" INSERT INTO dtm.done (id, trans_type, status, created_at, finished_at, attempts,"
+		" retries, state, reason)"
+		" SELECT g.id, g.trans_type, g.status, g.created_at, $9, g.attempts, g.retries,"
+		" g.state, g.reason FROM gone AS g RETURNING id",
+		10, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID,
+			 TIMESTAMPTZARRAYOID, BYTEAARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID}
+	},
+	[PLAN_CLAIM_TIMERS] = {
+		"WITH due AS (SELECT t.due_at, t.id FROM dtm.timer AS t"
+		" WHERE t.due_at OPERATOR(pg_catalog.>=) $1 AND t.due_at OPERATOR(pg_catalog.<=) $2"
+		" AND t.id OPERATOR(pg_catalog.%) $4::pg_catalog.int8"
+		" OPERATOR(pg_catalog.=) $3::pg_catalog.int8"
+		" ORDER BY t.due_at, t.id LIMIT $5)"
+		" DELETE FROM dtm.timer AS t USING due"
+		" WHERE t.due_at OPERATOR(pg_catalog.=) due.due_at"
+		" AND t.id OPERATOR(pg_catalog.=) due.id RETURNING t.id, t.due_at",
+		5, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID}
+	},
+	[PLAN_NEXT_TIMER] = {
+		"SELECT t.due_at FROM dtm.timer AS t WHERE t.due_at OPERATOR(pg_catalog.>=) $1"
+		" AND t.id OPERATOR(pg_catalog.%) $3::pg_catalog.int8"
+		" OPERATOR(pg_catalog.=) $2::pg_catalog.int8"
+		" ORDER BY t.due_at, t.id LIMIT 1",
+		3, {TIMESTAMPTZOID, INT4OID, INT4OID}
+	},
+	[PLAN_SWEEP] = {
+		"SELECT l.id, NOT l.parked AND l.next_run_at OPERATOR(pg_catalog.<=) $2"
+		" AND l.id OPERATOR(pg_catalog.%) $4::pg_catalog.int8"
+		" OPERATOR(pg_catalog.=) $3::pg_catalog.int8"
+		" FROM dtm.live AS l WHERE l.id OPERATOR(pg_catalog.>) $1"
+		" ORDER BY l.id LIMIT $5",
+		5, {INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID}
+	},
+	[PLAN_PARK] = {
+		"UPDATE dtm.live SET parked = true, ver = ver OPERATOR(pg_catalog.+) 1, problem = $2,"
+		" updated_at = pg_catalog.now() WHERE id OPERATOR(pg_catalog.=) $1",
+		2, {INT8OID, TEXTOID}
+	},
+	[PLAN_PURGE] = {
+		"WITH old AS (SELECT d.id FROM dtm.done AS d"
+		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1 LIMIT $2),"
+		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
+		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
+		" ON old.id OPERATOR(pg_catalog.=) t.id"
+		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"
+		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
+		2, {TIMESTAMPTZOID, INT4OID}
+	},
+	[PLAN_BARRIER] = {
+		"WITH origin AS (INSERT INTO dtm.barrier"
+		" (trans_type, gid, branch_id, op, barrier_id, reason)"
+		" SELECT $1, $2, $3, $5, $6, $4 WHERE $5 IS NOT NULL"
+		" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING 1),"
+		" own AS (INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
+		" VALUES ($1, $2, $3, $4, $6, $4)"
+		" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING 1)"
+		" SELECT (SELECT pg_catalog.count(*) FROM origin), (SELECT pg_catalog.count(*) FROM own)",
+		6, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	},
+};
+
+static SPIPlanPtr plans[PLAN_COUNT];
+
+uint64
+dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only, bool latest)
+{
+	const PlanDef *def = &plan_defs[id];
+	int			rc;
+
+	if (plans[id] == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(def->sql, def->nargs, (Oid *) def->types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare statement %d: %s", (int) id,
+				 SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep statement %d", (int) id);
+		plans[id] = plan;
+	}
+
+	if (latest)
+		rc = SPI_execute_snapshot(plans[id], values, nulls, GetLatestSnapshot(), InvalidSnapshot,
+								  read_only, true, 0);
+	else
+		rc = SPI_execute_plan(plans[id], values, nulls, read_only, 0);
+	if (rc < 0)
+		elog(ERROR, "statement %d failed: %s", (int) id, SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+Datum
+dtm_plan_value(uint64 row, int column, bool *isnull)
+{
+	bool		null;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &null);
+
+	if (isnull != NULL)
+		*isnull = null;
+	else if (null)
+		elog(ERROR, "unexpected NULL in column %d of dtm's tables", column);
+	return value;
+}

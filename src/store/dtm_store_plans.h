@@ -1,0 +1,54 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_store_plans.h
+ *		The table of saved plans, private to src/store.
+ *
+ * -------------------------------------------------------------------------
+ */
+#ifndef DTM_STORE_PLANS_H
+#define DTM_STORE_PLANS_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+
+typedef enum DtmPlanId
+{
+	PLAN_INSERT_TRANS,
+	PLAN_INSERT_TRANS_GIVEN,
+	PLAN_INSERT_LIVE,
+	PLAN_FIND,
+	PLAN_FIND_BODY,
+	PLAN_LOCK,
+	PLAN_MARK_RETRY,
+	PLAN_STOP,
+	PLAN_PURGE_OWNED,
+	PLAN_PAUSE_REASON,
+	PLAN_PAUSE,
+	PLAN_RESUME_FORGET,
+	PLAN_RESUME_OWN,
+	PLAN_LOAD,
+	PLAN_PROGRESS,
+	PLAN_TIMER,
+	PLAN_FINISH,
+	PLAN_CLAIM_TIMERS,
+	PLAN_NEXT_TIMER,
+	PLAN_SWEEP,
+	PLAN_PARK,
+	PLAN_PURGE,
+	PLAN_BARRIER,
+	PLAN_COUNT
+} DtmPlanId;
+
+/*
+ * Execute a statement of the table; prepared and kept on first use.  values
+ * and nulls as SPI_execute_plan takes them.  latest: see what is committed
+ * now instead of with the transaction's snapshot.  Result in SPI_tuptable.
+ */
+extern uint64 dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only,
+							   bool latest);
+
+/* One column of one result row; isnull may be NULL when it cannot be NULL. */
+extern Datum dtm_plan_value(uint64 row, int column, bool *isnull);
+
+#endif							/* DTM_STORE_PLANS_H */

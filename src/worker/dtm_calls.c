@@ -1,0 +1,626 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_calls.c
+ *		Calls out and their results: the engine's calls become HTTP requests
+ *		or tasks of executors, and what comes back becomes events.
+ *
+ * Runs in the coordinator, outside of database transactions.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/string.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "dtm_answer.h"
+#include "dtm_coordinator.h"
+#include "dtm_process.h"
+#include "dtm_settings.h"
+#include "dtm_spec.h"
+
+#define HOST_WAITERS 256		/* ids remembered per host */
+#define MAX_HOSTS_REMEMBERED 256
+
+/* tag of an alert; ids of transactions are positive */
+#define ALERT_TAG UINT64_MAX
+
+typedef struct HostWaiters
+{
+	char		host[NAMEDATALEN * 4];	/* "host:port" */
+	int			n;				/* put in so far; the newest HOST_WAITERS are kept */
+	int64		ids[HOST_WAITERS];
+} HostWaiters;
+
+static uint64
+call_tag2(const DtmHeld *held, uint16 branch, uint8 role)
+{
+	return ((uint64) held->hold << 32) | ((uint64) branch << 8) | role;
+}
+
+void
+dtm_calls_init(DtmCoordinator *c)
+{
+	DtmHttpLimits limits;
+	HASHCTL		ctl;
+
+	memset(&limits, 0, sizeof(limits));
+	limits.max_host_calls = dtm_max_host_calls;
+	limits.max_calls = dtm_max_inflight;
+	limits.max_host_queue = dtm_max_inflight;
+	limits.max_body = (size_t) dtm_max_response_size * 1024;
+	c->http = dtm_http_new(&limits);
+	if (c->http == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not set up HTTP calls")));
+
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(((HostWaiters *) 0)->host);
+	ctl.entrysize = sizeof(HostWaiters);
+	ctl.hcxt = c->context;
+	c->host_waiters = hash_create("dtm waiters per host", 16, &ctl,
+								  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	dlist_init(&c->waiting_tasks);
+	dtm_calls_configure(c);
+}
+
+static void *
+arena_alloc(void *context, size_t size)
+{
+	return AllocSizeIsValid(size)
+		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM) : NULL;
+}
+
+void
+dtm_calls_configure(DtmCoordinator *c)
+{
+	DtmHttpLimits limits;
+	MemoryContext context = AllocSetContextCreate(c->context, "dtm policy", ALLOCSET_SMALL_SIZES);
+	DtmArena	arena = {arena_alloc, context};
+	DtmPolicy  *policy;
+	char		error[256];
+
+	policy = dtm_policy_parse(dtm_allowed_targets, &arena, error, sizeof(error));
+	if (policy == NULL)
+	{
+		/* the check hook refuses these; short of memory the old one stays */
+		ereport(WARNING,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("dtm.allowed_targets is not used: %s", error)));
+		MemoryContextDelete(context);
+	}
+	else
+	{
+		dtm_http_set_policy(c->http, policy);
+		if (c->policy_context != NULL)
+			MemoryContextDelete(c->policy_context);
+		c->policy = policy;
+		c->policy_context = context;
+	}
+
+	memset(&limits, 0, sizeof(limits));
+	limits.max_host_calls = dtm_max_host_calls;
+	limits.max_calls = dtm_max_inflight;
+
+	/* one slow host may not fill the memory: the rest is postponed */
+	limits.max_host_queue = Max(dtm_max_inflight / 2, 1);
+	limits.max_body = (size_t) dtm_max_response_size * 1024;
+	limits.ca_file = dtm_ca_file[0] == '\0' ? NULL : dtm_ca_file;
+	dtm_http_set_limits(c->http, &limits);
+}
+
+void
+dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event)
+{
+	if (c->n_events == c->events_size)
+	{
+		int			size = Max(256, c->events_size * 2);
+
+		c->events = c->events == NULL
+			? MemoryContextAlloc(c->context, sizeof(DtmPendingEvent) * size)
+			: repalloc(c->events, sizeof(DtmPendingEvent) * size);
+		c->events_size = size;
+	}
+	c->events[c->n_events].id = id;
+	c->events[c->n_events].event = *event;
+	c->n_events++;
+}
+
+static DtmText
+tick_text(DtmCoordinator *c, const char *data, size_t len)
+{
+	DtmText		result;
+	char	   *copy = MemoryContextAlloc(c->tick_context, len + 1);
+
+	memcpy(copy, data, len);
+	copy[len] = '\0';
+	result.data = copy;
+	result.len = (uint32) len;
+	return result;
+}
+
+/* "409: no stock", "DTM01: no stock": without the status in front. */
+static DtmText
+body_of_reason(DtmCoordinator *c, const char *reason)
+{
+	const char *body = strstr(reason, ": ");
+
+	body = body == NULL ? "" : body + 2;
+	return tick_text(c, body, strlen(body));
+}
+
+/* An end of a call that needs no network: an event for the next tick. */
+static void
+end_call(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outcome,
+		 const char *reason)
+{
+	DtmEvent	event;
+
+	memset(&event, 0, sizeof(event));
+	event.kind = DTM_EVENT_RESULT;
+	event.branch = call->branch;
+	event.role = call->role;
+	event.outcome = outcome;
+	event.started_at = GetCurrentTimestamp();
+	event.reason = tick_text(c, reason, strlen(reason));
+	event.body = event.reason;
+	dtm_calls_add_event(c, held->id, &event);
+}
+
+/* "Name: value" lines; a branch's header replaces the transaction's of the same name. */
+static int
+build_headers(const DtmHeld *held, const DtmBranch *branch, const char **lines)
+{
+	DtmText		sources[2];
+	int			n = 0;
+
+	sources[0] = held->trans.headers;
+	sources[1].len = 0;
+	sources[1].data = NULL;
+	if (branch != NULL)
+		sources[1] = branch->headers;
+	for (int s = 0; s < 2; s++)
+	{
+		size_t		offset = 0;
+		DtmText		name;
+		DtmText		value;
+
+		while (n < 2 * DTM_MAX_HEADERS &&
+			   dtm_headers_next(sources[s], &offset, &name, &value))
+		{
+			char	   *line = palloc(name.len + value.len + 3);
+			int			k;
+
+			memcpy(line, name.data, name.len);
+			memcpy(line + name.len, ": ", 2);
+			memcpy(line + name.len + 2, value.data, value.len);
+			line[name.len + 2 + value.len] = '\0';
+			for (k = 0; k < n; k++)
+			{
+				if (pg_strncasecmp(lines[k], line, name.len + 1) == 0)
+					break;
+			}
+			lines[k] = line;
+			if (k == n)
+				n++;
+		}
+	}
+	return n;
+}
+
+static int
+call_timeout(const DtmHeld *held, const DtmBranch *branch)
+{
+	if (branch != NULL && branch->request_timeout_ms > 0)
+		return branch->request_timeout_ms;
+	if (held->trans.request_timeout_ms > 0)
+		return held->trans.request_timeout_ms;
+	return dtm_request_timeout;
+}
+
+static void
+start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
+		   DtmText url)
+{
+	char		full[DTM_MAX_URL_LEN + 3 * (DTM_MAX_GID_LEN + 128) + 128];
+	const char *lines[2 * DTM_MAX_HEADERS];
+	DtmText		gid;
+	DtmText		branch_id;
+	DtmHttpCall request;
+
+	gid.data = held->gid;
+	gid.len = (uint32) strlen(held->gid);
+	if (branch != NULL)
+		branch_id = branch->branch_id;
+	else
+	{
+		branch_id.data = "00";
+		branch_id.len = 2;
+	}
+	if (dtm_url_for_call(url, gid, dtm_type_name(held->trans.type), branch_id,
+						 dtm_op_name((DtmOp) call->op), full, sizeof(full)) == 0)
+	{
+		end_call(c, held, call, DTM_OUTCOME_ERROR, "the URL with its parameters is too long");
+		return;
+	}
+
+	memset(&request, 0, sizeof(request));
+	request.tag = (uint64) held->id;
+	request.tag2 = call_tag2(held, call->branch, call->role);
+	request.url = full;
+	request.timeout_ms = call_timeout(held, branch);
+	request.headers = lines;
+	request.n_headers = build_headers(held, branch, lines);
+	if (branch != NULL && branch->payload.len > 0)
+	{
+		request.body = branch->payload.data;
+		request.body_len = branch->payload.len;
+	}
+	request.post = request.body_len > 0 || held->trans.type == DTM_TYPE_XA;
+	if (dtm_http_start(c->http, &request) == DTM_OK)
+		held->calls_out++;
+	else
+		end_call(c, held, call, DTM_OUTCOME_ERROR, "out of memory for the call");
+}
+
+static void
+start_sql(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch)
+{
+	DtmWaitingTask *task = MemoryContextAlloc(c->context, sizeof(DtmWaitingTask));
+
+	task->id = held->id;
+	task->hold = held->hold;
+	task->branch = call->branch;
+	task->role = call->role;
+	task->op = call->op;
+	task->timeout_ms = call_timeout(held, branch);
+	dlist_push_tail(&c->waiting_tasks, &task->node);
+	c->n_waiting_tasks++;
+	held->calls_out++;
+}
+
+void
+dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
+{
+	MemoryContext old = MemoryContextSwitchTo(c->tick_context);
+
+	for (uint32 i = 0; i < held->n_starts; i++)
+	{
+		const DtmCall *call = &held->starts[i];
+		DtmBranch  *branch = call->branch == DTM_BRANCH_TRANS
+			? NULL : &held->trans.branches[call->branch];
+		DtmText		url = branch == NULL ? held->trans.query_url : branch->url[call->role];
+		DtmTarget	target;
+
+		pg_atomic_fetch_add_u64(&c->slot->calls, 1);
+		if (dtm_target_parse(url.data, url.len, &target) != NULL)
+			end_call(c, held, call, DTM_OUTCOME_ERROR, "the stored target is malformed");
+		else if (target.scheme == DTM_SCHEME_SQL)
+			start_sql(c, held, call, branch);
+		else if (target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS)
+			end_call(c, held, call, DTM_OUTCOME_ERROR,
+					 "targets of this scheme are not served by this version");
+		else if (c->policy == NULL || !dtm_policy_allows_target(c->policy, &target))
+			end_call(c, held, call, DTM_OUTCOME_ERROR, "refused by dtm.allowed_targets");
+		else
+			start_http(c, held, call, branch, url);
+	}
+	held->n_starts = 0;
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- results of HTTP calls ---- */
+
+/* Remember that this transaction waits because of a host, to pull it forward. */
+static void
+note_host_waiter(DtmCoordinator *c, DtmHeld *held, uint16 branch, uint8 role)
+{
+	DtmText		url = branch == DTM_BRANCH_TRANS
+		? held->trans.query_url : held->trans.branches[branch].url[role];
+	DtmTarget	target;
+	HostWaiters *waiters;
+	char		key[sizeof(((HostWaiters *) 0)->host)];
+	bool		found;
+
+	if (dtm_target_parse(url.data, url.len, &target) != NULL ||
+		target.host.len + 8 >= sizeof(key))
+		return;
+	memset(key, 0, sizeof(key));
+	snprintf(key, sizeof(key), "%.*s:%u", (int) target.host.len, target.host.data, target.port);
+	if (hash_get_num_entries(c->host_waiters) >= MAX_HOSTS_REMEMBERED &&
+		hash_search(c->host_waiters, key, HASH_FIND, NULL) == NULL)
+		return;
+	waiters = hash_search(c->host_waiters, key, HASH_ENTER, &found);
+	if (!found)
+		waiters->n = 0;
+	waiters->ids[waiters->n++ % HOST_WAITERS] = held->id;
+}
+
+/* Hosts that answer again: what waited for them is due now. */
+static void
+pull_forward(DtmCoordinator *c)
+{
+	const char *host;
+
+	while ((host = dtm_http_recovered(c->http)) != NULL)
+	{
+		char		key[sizeof(((HostWaiters *) 0)->host)];
+		HostWaiters *waiters;
+
+		memset(key, 0, sizeof(key));
+		strlcpy(key, host, sizeof(key));
+		waiters = hash_search(c->host_waiters, key, HASH_FIND, NULL);
+		if (waiters == NULL)
+			continue;
+		for (int i = 0; i < Min(waiters->n, HOST_WAITERS); i++)
+			dtm_ids_add(c, &c->retry, waiters->ids[i]);
+		hash_search(c->host_waiters, key, HASH_REMOVE, NULL);
+	}
+}
+
+/* For people; in the database's encoding. */
+static void
+reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
+{
+	if (done->error == DTM_HTTP_OK)
+		dtm_answer_reason(done->status, done->body, done->body_len, buffer, size);
+	else if (done->error == DTM_HTTP_TIMEOUT)
+		snprintf(buffer, size, "%s (request_timeout)", done->message);
+	else
+		strlcpy(buffer, done->message, size);
+
+	/* the core speaks UTF-8 */
+	for (char *p = buffer; *p != '\0' && GetDatabaseEncoding() != PG_UTF8; p++)
+	{
+		if (IS_HIGHBIT_SET(*p))
+			*p = '?';
+	}
+}
+
+static void
+http_ended(DtmCoordinator *c, const DtmHttpDone *done)
+{
+	DtmHeld    *held = dtm_held_find(c, (int64) done->tag);
+	DtmEvent	event;
+	char		reason[DTM_MAX_ERROR_LEN + 1];
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (done->tag == ALERT_TAG)
+	{
+		if (done->error != DTM_HTTP_OK || done->status < 200 || done->status > 299)
+		{
+			reason_of_done(done, reason, sizeof(reason));
+			ereport(LOG, (errmsg("dtm.alert_webhook did not take an alert: %s", reason)));
+		}
+		return;
+	}
+	if (held == NULL || held->hold != (uint32) (done->tag2 >> 32))
+		return;
+	held->calls_out--;
+
+	memset(&event, 0, sizeof(event));
+	event.branch = (uint16) ((done->tag2 >> 8) & 0xFFFF);
+	event.role = (uint8) (done->tag2 & 0xFF);
+	reason_of_done(done, reason, sizeof(reason));
+	if (done->error == DTM_HTTP_POSTPONED)
+	{
+		event.kind = DTM_EVENT_POSTPONE;
+		event.until = now + (int64) Max(done->retry_after_ms, 1) * 1000;
+	}
+	else
+	{
+		event.kind = DTM_EVENT_RESULT;
+		event.started_at = now - done->took_us;
+		event.outcome = done->error == DTM_HTTP_OK
+			? dtm_answer_meaning(done->status, done->body, done->body_len) : DTM_OUTCOME_ERROR;
+	}
+	if (event.kind == DTM_EVENT_POSTPONE || event.outcome != DTM_OUTCOME_SUCCESS)
+		event.reason = tick_text(c, reason, strlen(reason));
+	if (event.outcome == DTM_OUTCOME_FAILURE)
+		event.body = body_of_reason(c, reason);
+	dtm_calls_add_event(c, held->id, &event);
+
+	if (event.kind == DTM_EVENT_POSTPONE || done->error == DTM_HTTP_CONNECT ||
+		done->error == DTM_HTTP_TIMEOUT || done->error == DTM_HTTP_BROKEN)
+		note_host_waiter(c, held, event.branch, event.role);
+}
+
+/* ---- sql: calls ---- */
+
+/* Under the lock. */
+static DtmTask *
+free_task(DtmDatabaseSlot *db)
+{
+	for (int i = 0; i < DTM_MAX_TASKS; i++)
+	{
+		if (db->tasks[i].state == DTM_TASK_FREE)
+			return &db->tasks[i];
+	}
+	return NULL;
+}
+
+void
+dtm_calls_feed_executors(DtmCoordinator *c)
+{
+	bool		handed = false;
+
+	if (c->n_waiting_tasks == 0 && c->n_tasks == 0)
+		return;
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	while (!dlist_is_empty(&c->waiting_tasks))
+	{
+		DtmWaitingTask *waiting = dlist_head_element(DtmWaitingTask, node, &c->waiting_tasks);
+		DtmTask    *task = free_task(c->db);
+
+		if (task == NULL)
+			break;
+		task->state = DTM_TASK_QUEUED;
+		task->coordinator = c->number;
+		task->coordinator_generation = c->generation;
+		task->serial = ++c->db->task_serial;
+		task->id = waiting->id;
+		task->hold = waiting->hold;
+		task->branch = waiting->branch;
+		task->role = waiting->role;
+		task->op = waiting->op;
+		task->timeout_ms = waiting->timeout_ms;
+		task->reason[0] = '\0';
+		dlist_delete(&waiting->node);
+		pfree(waiting);
+		c->n_waiting_tasks--;
+		c->n_tasks++;
+		handed = true;
+	}
+	for (int i = 0; i < DTM_MAX_EXECUTORS && handed; i++)
+	{
+		if (c->db->executors[i].pid > 0 && !c->db->executors[i].busy)
+			dtm_shmem_wake(c->db->executors[i].proc);
+	}
+	LWLockRelease(dtm_shared->lock);
+	(void) dtm_executor_ensure(c->database);
+}
+
+static void
+sql_ended(DtmCoordinator *c, const DtmTask *task)
+{
+	DtmHeld    *held = dtm_held_find(c, task->id);
+	DtmEvent	event;
+
+	if (held == NULL || held->hold != task->hold)
+		return;
+	held->calls_out--;
+	memset(&event, 0, sizeof(event));
+	event.kind = DTM_EVENT_RESULT;
+	event.branch = task->branch;
+	event.role = task->role;
+	event.outcome = (DtmOutcome) task->outcome;
+	event.started_at = task->started_at;
+	if (event.outcome != DTM_OUTCOME_SUCCESS)
+	{
+		event.reason = tick_text(c, task->reason, strlen(task->reason));
+		event.body = body_of_reason(c, task->reason);
+	}
+	dtm_calls_add_event(c, held->id, &event);
+}
+
+static void
+collect_tasks(DtmCoordinator *c)
+{
+	DtmTask    *done;
+	int			n = 0;
+
+	if (c->n_tasks == 0)
+		return;
+	done = MemoryContextAlloc(c->tick_context, sizeof(DtmTask) * DTM_MAX_TASKS);
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < DTM_MAX_TASKS; i++)
+	{
+		DtmTask    *task = &c->db->tasks[i];
+
+		if (task->state == DTM_TASK_DONE && task->coordinator == c->number &&
+			task->coordinator_generation == c->generation)
+		{
+			done[n++] = *task;
+			task->state = DTM_TASK_FREE;
+		}
+	}
+	LWLockRelease(dtm_shared->lock);
+	c->n_tasks -= n;
+	for (int i = 0; i < n; i++)
+		sql_ended(c, &done[i]);
+}
+
+void
+dtm_calls_collect(DtmCoordinator *c)
+{
+	DtmHttpDone *done;
+
+	while ((done = dtm_http_next_done(c->http)) != NULL)
+	{
+		http_ended(c, done);
+		dtm_http_release(c->http, done);
+	}
+	pull_forward(c);
+	collect_tasks(c);
+}
+
+void
+dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held)
+{
+	dlist_mutable_iter iter;
+
+	for (int i = -1; i < held->trans.n_branches; i++)
+	{
+		for (int role = 0; role < DTM_ROLES; role++)
+		{
+			uint16		branch = i < 0 ? DTM_BRANCH_TRANS : (uint16) i;
+
+			if (dtm_trans_op(&held->trans, branch, (uint8) role)->in_flight)
+				(void) dtm_http_cancel(c->http, (uint64) held->id,
+									   call_tag2(held, branch, (uint8) role));
+		}
+	}
+	dlist_foreach_modify(iter, &c->waiting_tasks)
+	{
+		DtmWaitingTask *task = dlist_container(DtmWaitingTask, node, iter.cur);
+
+		if (task->id == held->id)
+		{
+			dlist_delete(iter.cur);
+			pfree(task);
+			c->n_waiting_tasks--;
+		}
+	}
+
+	/* one that an executor runs already ends by itself; its result finds nobody */
+	held->calls_out = 0;
+}
+
+/* ---- alerts ---- */
+
+void
+dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event)
+{
+	DtmOpState *op = dtm_trans_op(unconstify(DtmTrans *, &held->trans), event->branch,
+								  event->role);
+	DtmText		url = event->branch == DTM_BRANCH_TRANS
+		? held->trans.query_url : held->trans.branches[event->branch].url[event->role];
+	StringInfoData body;
+	DtmHttpCall request;
+	DtmTarget	target;
+
+	if (dtm_alert_webhook[0] == '\0' || op->failures < (uint32) dtm_alert_retry_limit)
+		return;
+	if (dtm_target_parse(dtm_alert_webhook, strlen(dtm_alert_webhook), &target) != NULL ||
+		c->policy == NULL || !dtm_policy_allows_target(c->policy, &target))
+	{
+		ereport(LOG, (errmsg("dtm.alert_webhook is refused by dtm.allowed_targets")));
+		return;
+	}
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"gid\":");
+	escape_json(&body, held->gid);
+	appendStringInfoString(&body, ",\"status\":");
+	escape_json(&body, dtm_status_name(held->trans.status));
+	appendStringInfoString(&body, ",\"branch\":");
+	escape_json(&body, pnstrdup(url.data == NULL ? "" : url.data, url.len));
+	appendStringInfoString(&body, ",\"error\":");
+	escape_json(&body, pnstrdup(event->reason.data == NULL ? "" : event->reason.data,
+								event->reason.len));
+	appendStringInfo(&body, ",\"retry_count\":%u}", op->failures);
+
+	memset(&request, 0, sizeof(request));
+	request.tag = ALERT_TAG;
+	request.url = dtm_alert_webhook;
+	request.post = true;
+	request.body = body.data;
+	request.body_len = body.len;
+	request.timeout_ms = dtm_request_timeout;
+	if (dtm_http_start(c->http, &request) != DTM_OK)
+		ereport(LOG, (errmsg("out of memory for an alert")));
+}

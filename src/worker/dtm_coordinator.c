@@ -1,0 +1,415 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_coordinator.c
+ *		The coordinator process of a database: start, event loop, settings,
+ *		pause.  The only file that waits.
+ *
+ * One WaitEventSet of three members: latch, postmaster death, and the epoll
+ * descriptor of the network below the line.  Nothing is held while it waits:
+ * no transaction, no snapshot, no lock but the advisory one that makes it
+ * the owner of its share of the transactions.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "dtm_compat.h"
+#include "dtm_coordinator.h"
+#include "dtm_process.h"
+#include "dtm_settings.h"
+
+#define MAX_WAIT_MS 60000
+#define DDL_WAIT_MS 50			/* while DROP EXTENSION holds the extension */
+#define RATE_INTERVAL_MS 1000
+
+/* First key of the advisory lock that makes a coordinator the only one. */
+#define OWNER_LOCK_KEY 0x64746d	/* "dtm" */
+
+static DtmCoordinator *self = NULL;
+static DtmWorkerExit leaving = DTM_EXIT_ERROR;
+
+/* Acts on what this process itself put into shared memory, and on nothing else. */
+static void
+coordinator_exit(int code, Datum arg)
+{
+	DtmCoordinatorSlot *slot;
+
+	(void) code;
+	(void) arg;
+	if (self == NULL || self->slot == NULL)
+		return;
+	slot = self->slot;
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	if (slot->pid == MyProcPid)
+	{
+		slot->proc = -1;
+		slot->pid = 0;
+		slot->state = DTM_WORKER_NONE;
+		slot->last_exit = leaving;
+		slot->exited_at = GetCurrentTimestamp();
+		if (leaving == DTM_EXIT_ERROR)
+			slot->failures++;
+		pg_atomic_write_u32(&slot->in_flight, 0);
+		pg_atomic_write_u32(&slot->calls_out, 0);
+		pg_atomic_write_u64(&slot->calls_per_1000s, 0);
+		for (int i = 0; i < DTM_MAX_TASKS; i++)
+		{
+			DtmTask    *task = &self->db->tasks[i];
+
+			if (task->coordinator == self->number &&
+				(task->state == DTM_TASK_QUEUED || task->state == DTM_TASK_DONE))
+				task->state = DTM_TASK_FREE;
+		}
+	}
+	LWLockRelease(dtm_shared->lock);
+	dtm_shmem_wake(dtm_shared->launcher_proc);
+}
+
+void
+dtm_coordinator_leave(DtmCoordinator *c, DtmWorkerExit why)
+{
+	(void) c;
+	leaving = why;
+
+	/* code 0 keeps the postmaster's log quiet; the launcher decides what follows */
+	proc_exit(0);
+}
+
+void
+dtm_coordinator_error(DtmCoordinator *c, const char *message)
+{
+	DtmCoordinatorSlot *slot = c->slot;
+	TimestampTz now = GetCurrentTimestamp();
+	char		copy[DTM_WORKER_ERROR];
+
+	strlcpy(copy, message, sizeof(copy));
+	SpinLockAcquire(&slot->error_mutex);
+	memcpy(slot->last_error, copy, sizeof(copy));
+	slot->last_error_at = now;
+	SpinLockRelease(&slot->error_mutex);
+}
+
+/* Take the slot that the launcher prepared; leaves when it is not for us. */
+static void
+take_slot(DtmCoordinator *c)
+{
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	if (c->slot->state != DTM_WORKER_STARTING || c->slot->pid != 0)
+	{
+		LWLockRelease(dtm_shared->lock);
+		proc_exit(0);
+	}
+	c->slot->pid = MyProcPid;
+	c->workers = c->slot->workers;
+	c->generation = ++c->db->generation;
+	c->slot->generation = c->generation;
+	for (int i = 0; i < DTM_MAX_TASKS; i++)
+	{
+		DtmTask    *task = &c->db->tasks[i];
+
+		/* left behind by a predecessor; a running one is freed when it ends */
+		if (task->coordinator == c->number &&
+			(task->state == DTM_TASK_QUEUED || task->state == DTM_TASK_DONE))
+			task->state = DTM_TASK_FREE;
+	}
+	LWLockRelease(dtm_shared->lock);
+	self = c;
+}
+
+/*
+ * Be the only coordinator for this share of the transactions, whatever
+ * shared memory says.
+ */
+static void
+take_ownership(DtmCoordinator *c)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWNER_LOCK_KEY, c->number, 2);
+	StartTransactionCommand();
+	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		AbortCurrentTransaction();
+		ereport(LOG, (errmsg("another coordinator still drives this database")));
+		dtm_coordinator_leave(c, DTM_EXIT_ERROR);
+	}
+	CommitTransactionCommand();
+}
+
+/* From now on commits are told to us; what was committed before is swept up. */
+static void
+open_inbox(DtmCoordinator *c, DtmWorkerState state)
+{
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	SpinLockAcquire(&c->slot->inbox.mutex);
+	c->slot->inbox.head = c->slot->inbox.tail = 0;
+	c->slot->inbox.overflow = false;
+	c->slot->inbox.flush_up_to = InvalidXLogRecPtr;
+	SpinLockRelease(&c->slot->inbox.mutex);
+	c->slot->proc = DTM_MY_PROC_NUMBER;
+	c->slot->state = state;
+	c->slot->started_at = GetCurrentTimestamp();
+	if (state == DTM_WORKER_RUNNING)
+		c->slot->failures = 0;
+	LWLockRelease(dtm_shared->lock);
+
+	/*
+	 * A commit with synchronous_commit = off that was there before us was
+	 * put into no inbox: nothing may be called for it until it is durable.
+	 */
+	c->flush_up_to = GetXLogInsertRecPtr();
+	c->sweep_again = true;
+	c->timer_low = DT_NOBEGIN;
+	c->next_timer = DT_NOBEGIN;
+	c->purge_at = GetCurrentTimestamp();
+}
+
+/* NULL when this database may be driven; leaves when the extension is not there. */
+static char *
+pause_reason(DtmCoordinator *c)
+{
+	MemoryContext old = CurrentMemoryContext;
+	char	   *reason = NULL;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!OidIsValid(dtm_store_extension()))
+	{
+		AbortCurrentTransaction();
+		dtm_coordinator_leave(c, DTM_EXIT_ABSENT);
+	}
+	reason = dtm_store_pause_reason();
+	if (reason != NULL)
+		reason = MemoryContextStrdup(c->context, reason);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return reason;
+}
+
+static void
+handle_interrupts(DtmCoordinator *c)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		if (c->http != NULL)
+			dtm_calls_configure(c);
+	}
+}
+
+/* Stay here, visibly, until somebody says that this database may be driven. */
+static void
+stay_paused(DtmCoordinator *c)
+{
+	char	   *reason = pause_reason(c);
+	uint32		wait_event = dtm_wait_event("DtmCoordinatorPaused");
+
+	if (reason == NULL)
+		return;
+	open_inbox(c, DTM_WORKER_PAUSED);
+	dtm_coordinator_error(c, reason);
+	ereport(WARNING,
+			(errmsg("dtm_pg coordinator of database %u is paused: %s", MyDatabaseId, reason),
+			 errhint("SELECT dtm_resume(); when this database is the one that shall drive them.")));
+	while (reason != NULL)
+	{
+		pgstat_report_activity(STATE_IDLE, "dtm: paused");
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, MAX_WAIT_MS,
+						 wait_event);
+		ResetLatch(MyLatch);
+		handle_interrupts(c);
+		pfree(reason);
+		reason = pause_reason(c);
+	}
+	SpinLockAcquire(&c->slot->error_mutex);
+	c->slot->last_error[0] = '\0';
+	c->slot->last_error_at = 0;
+	SpinLockRelease(&c->slot->error_mutex);
+}
+
+/* Settings of the session in which the statements of the store run. */
+static void
+prepare_session(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"lock_timeout", "200ms"},	/* a user's row lock must not stop the loop */
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+
+		/* a plan made while a table was empty must not become slow later */
+		{"enable_seqscan", "off"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"enable_sort", "off"},
+		{"plan_cache_mode", "force_generic_plan"},
+		{"jit", "off"},
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static long
+resident_kb(void)
+{
+	long		size;
+	long		resident = 0;
+	FILE	   *file = fopen("/proc/self/statm", "r");
+
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%ld %ld", &size, &resident) != 2)
+		resident = 0;
+	fclose(file);
+	return resident * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static void
+publish_rates(DtmCoordinator *c)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	uint64		calls;
+
+	pg_atomic_write_u32(&c->slot->calls_out,
+						dtm_http_calls_out(c->http) + dtm_http_calls_queued(c->http) +
+						c->n_tasks + c->n_waiting_tasks);
+	if (!TimestampDifferenceExceeds(c->mark_at, now, RATE_INTERVAL_MS))
+		return;
+	calls = pg_atomic_read_u64(&c->slot->calls);
+	pg_atomic_write_u64(&c->slot->calls_per_1000s,
+						(calls - c->calls_at_mark) * UINT64CONST(1000000000) /
+						(uint64) (now - c->mark_at));
+	c->calls_at_mark = calls;
+	c->mark_at = now;
+	pg_atomic_write_u64(&c->slot->rss_kb, (uint64) resident_kb());
+}
+
+/* How long the loop may sleep. */
+static long
+nearest_deadline(const DtmCoordinator *c)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		ms = MAX_WAIT_MS;
+	int64		deadline = dtm_held_first_wake(c);
+	int			http = dtm_http_timeout_ms(c->http);
+
+	if (c->stepping_back)
+		return DDL_WAIT_MS;
+	if (c->n_events > 0 || c->load.n > 0 || c->retry.n > 0)
+		return 0;
+	if (c->n_held < dtm_max_inflight)
+	{
+		if (c->sweeping || c->sweep_again)
+			return 0;
+		deadline = Min(deadline, c->next_timer);
+		deadline = Min(deadline, c->sweep_at);
+	}
+	if (c->n_tasks > 0)
+		deadline = Min(deadline, now + USECS_PER_SEC);	/* an executor may not have come */
+	if (dtm_retention > 0 && c->number == 0)
+		deadline = Min(deadline, c->purge_at);
+	if (deadline <= now)
+		return 0;
+	if (deadline < now + ms * 1000)
+		ms = (deadline - now + 999) / 1000;
+	if (http >= 0)
+		ms = Min(ms, http);
+	return (long) ms;
+}
+
+static void
+loop(DtmCoordinator *c)
+{
+	WaitEventSet *set = dtm_create_wait_event_set(3);
+	uint32		wait_event = dtm_wait_event("DtmCoordinatorMain");
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, dtm_http_fd(c->http), NULL, NULL);
+
+	for (;;)
+	{
+		WaitEvent	events[3];
+		long		timeout = nearest_deadline(c);
+		bool		inbox_waits;
+
+		/* with nothing else to do a full inbox must not be slept on */
+		SpinLockAcquire(&c->slot->inbox.mutex);
+		inbox_waits = c->slot->inbox.head != c->slot->inbox.tail;
+		SpinLockRelease(&c->slot->inbox.mutex);
+		if (inbox_waits && !c->stepping_back && c->n_held < dtm_max_inflight)
+			timeout = 0;
+
+		if (timeout > 0)
+			pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitEventSetWait(set, timeout, events, lengthof(events), wait_event);
+		ResetLatch(MyLatch);
+		handle_interrupts(c);
+
+		dtm_http_dispatch(c->http);
+		dtm_calls_collect(c);
+		(void) dtm_tick(c);
+		dtm_calls_feed_executors(c);
+		publish_rates(c);
+
+		/* events of the next tick keep their texts in this context: only when there are none */
+		if (c->n_events == 0)
+			MemoryContextReset(c->tick_context);
+	}
+}
+
+void
+dtm_coordinator_main(Datum arg)
+{
+	DtmCoordinator *c;
+
+	dtm_process_signals();
+	c = MemoryContextAllocZero(TopMemoryContext, sizeof(DtmCoordinator));
+	c->database = DTM_PROCESS_DATABASE(arg);
+	c->number = DTM_PROCESS_NUMBER(arg);
+	c->db = &dtm_shared->databases[c->database];
+	c->slot = &c->db->coordinators[c->number];
+	take_slot(c);
+	before_shmem_exit(coordinator_exit, 0);
+
+	BackgroundWorkerInitializeConnectionByOid(c->db->dboid, InvalidOid, 0);
+	c->context = AllocSetContextCreate(TopMemoryContext, "dtm coordinator",
+									   ALLOCSET_DEFAULT_SIZES);
+	c->tick_context = AllocSetContextCreate(c->context, "dtm tick", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(c->tick_context);
+	pgstat_report_appname("dtm_pg coordinator");
+	prepare_session();
+
+	take_ownership(c);
+	stay_paused(c);
+	dtm_held_init(c);
+	dtm_calls_init(c);
+	open_inbox(c, DTM_WORKER_RUNNING);
+	c->mark_at = GetCurrentTimestamp();
+	publish_rates(c);
+	loop(c);
+}

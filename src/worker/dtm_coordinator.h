@@ -1,0 +1,194 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_coordinator.h
+ *		Private to the coordinator process: the transactions it holds in
+ *		memory, the tick, the calls.
+ *
+ *	 dtm_coordinator.c	the process: start, loop, settings, pause
+ *	 dtm_tick.c			one database transaction for all that happened
+ *	 dtm_held.c			transactions in memory
+ *	 dtm_calls.c		calls out and their results
+ *
+ * -------------------------------------------------------------------------
+ */
+#ifndef DTM_COORDINATOR_H
+#define DTM_COORDINATOR_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "utils/hsearch.h"
+
+#include "dtm_engine.h"
+#include "dtm_http.h"
+#include "dtm_shmem.h"
+#include "dtm_store.h"
+
+/* A transaction in memory: what the tables say, and the calls that are out for it. */
+typedef struct DtmHeld
+{
+	int64		id;				/* hash key */
+	int32		ver;			/* of the row in dtm.live */
+	Oid			owner;
+	MemoryContext context;
+	DtmArena	arena;
+	char	   *gid;
+	DtmTrans	trans;
+	uint32		hold;			/* number of this stay in memory: late results name another */
+	uint32		calls_out;
+
+	/* what the events of this tick came to */
+	bool		touched;		/* in the tick's list */
+	bool		changed;		/* to be written */
+	bool		flush;			/* ... durably before the calls start */
+	bool		finished;
+	bool		lost;			/* somebody else changed the row: load it again */
+	DtmTime		next_at;
+	DtmCall    *starts;			/* calls to start once it is written */
+	uint32		n_starts;
+	uint32		starts_size;
+	DtmProgress progress;
+
+	/* in the heap of those that wait in memory */
+	bool		in_heap;
+	DtmTime		wake_at;
+	pairingheap_node heap_node;
+} DtmHeld;
+
+/* An event that waits for the next tick. */
+typedef struct DtmPendingEvent
+{
+	int64		id;
+	DtmEvent	event;			/* texts in the tick's context */
+} DtmPendingEvent;
+
+typedef struct DtmIdList
+{
+	int64	   *ids;
+	int			n;
+	int			size;
+} DtmIdList;
+
+/* A sql: call that waits for a free task. */
+typedef struct DtmWaitingTask
+{
+	dlist_node	node;
+	int64		id;
+	uint32		hold;
+	uint16		branch;
+	uint8		role;
+	uint8		op;
+	int32		timeout_ms;
+} DtmWaitingTask;
+
+typedef struct DtmCoordinator
+{
+	int			database;		/* slot */
+	int			number;			/* of this coordinator, 0 .. workers - 1 */
+	int			workers;
+	uint64		generation;
+	DtmDatabaseSlot *db;
+	DtmCoordinatorSlot *slot;
+	DtmHttp    *http;
+	DtmPolicy  *policy;
+	MemoryContext policy_context;
+	MemoryContext context;		/* "dtm coordinator" */
+	MemoryContext tick_context; /* "dtm tick" */
+
+	HTAB	   *held;
+	uint32		holds;			/* given out so far */
+	int			n_held;
+	pairingheap *heap;			/* by wake_at */
+
+	/* filled between ticks, in tick_context */
+	DtmPendingEvent *events;
+	int			n_events;
+	int			events_size;
+
+	DtmIdList	load;			/* to be loaded, or looked at again */
+	DtmIdList	retry;			/* likewise, and what waits in them is due now */
+
+	/* finding work in the tables */
+	bool		sweeping;
+	bool		sweep_again;
+	int64		sweep_cursor;
+	TimestampTz sweep_at;		/* next safety sweep */
+	TimestampTz timer_low;		/* timers before it were claimed */
+	TimestampTz next_timer;		/* DT_NOBEGIN: not known */
+	TimestampTz purge_at;
+	XLogRecPtr	flush_up_to;	/* commits of others that must be durable before we call */
+
+	/* sql: calls */
+	dlist_head	waiting_tasks;
+	int			n_waiting_tasks;
+	int			n_tasks;		/* handed to executors */
+
+	/* who waits because of which host, to be pulled forward */
+	HTAB	   *host_waiters;
+
+	int			failed_ticks;	/* in a row */
+	bool		stepping_back;	/* the extension is locked by DDL: do not look for a while */
+	uint64		calls_at_mark;
+	TimestampTz mark_at;
+} DtmCoordinator;
+
+/* ---- dtm_held.c ---- */
+
+extern void dtm_held_init(DtmCoordinator *c);
+extern DtmHeld *dtm_held_find(DtmCoordinator *c, int64 id);
+
+/* Put a loaded row into memory.  NULL with a problem for people when its bytes are not ours. */
+extern DtmHeld *dtm_held_add(DtmCoordinator *c, const DtmStoredTrans *row, const char **problem);
+
+/* Forget it; calls that are out are given up. */
+extern void dtm_held_drop(DtmCoordinator *c, DtmHeld *held);
+
+/* Wake it at this time, in memory. */
+extern void dtm_held_wake_at(DtmCoordinator *c, DtmHeld *held, DtmTime at);
+extern void dtm_held_no_wake(DtmCoordinator *c, DtmHeld *held);
+
+/* The first that is due, taken out of the heap, or NULL. */
+extern DtmHeld *dtm_held_next_due(DtmCoordinator *c, DtmTime now);
+extern DtmTime dtm_held_first_wake(const DtmCoordinator *c);
+
+/* Packed state in the current context, as progress for the store. */
+extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now);
+
+extern void dtm_ids_add(DtmCoordinator *c, DtmIdList *list, int64 id);
+
+/* ---- dtm_calls.c ---- */
+
+extern void dtm_calls_init(DtmCoordinator *c);
+
+/* Take limits, policy and CA file from the settings; WARNING when a policy is malformed. */
+extern void dtm_calls_configure(DtmCoordinator *c);
+
+/* Start what the engine asked for; everything it depends on is committed. */
+extern void dtm_calls_start(DtmCoordinator *c, DtmHeld *held);
+
+/* Turn ended calls into events. */
+extern void dtm_calls_collect(DtmCoordinator *c);
+
+/* Give up what is out for a transaction that is dropped. */
+extern void dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held);
+
+/* Hand waiting sql: calls to executors. */
+extern void dtm_calls_feed_executors(DtmCoordinator *c);
+
+/* POST to dtm.alert_webhook; its answer is only logged. */
+extern void dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
+
+extern void dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event);
+
+/* ---- dtm_tick.c ---- */
+
+/* True when there was something to do. */
+extern bool dtm_tick(DtmCoordinator *c);
+
+/* ---- dtm_coordinator.c ---- */
+
+extern void dtm_coordinator_error(DtmCoordinator *c, const char *message);
+extern void dtm_coordinator_leave(DtmCoordinator *c, DtmWorkerExit why);
+
+#endif							/* DTM_COORDINATOR_H */

@@ -1,0 +1,215 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_ddl.c
+ *		Steps aside for DDL on databases: DROP, RENAME, SET TABLESPACE,
+ *		CREATE ... TEMPLATE all need a database without sessions.
+ *
+ * Runs in backends, as a ProcessUtility hook.  The workers of that database
+ * are ended before the statement and started again after it, whatever came
+ * of it.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "dtm_compat.h"
+#include "dtm_process.h"
+#include "dtm_wake.h"
+
+#define ASIDE_TIMEOUT_MS 10000
+
+static ProcessUtility_hook_type previous_hook = NULL;
+
+/* The database whose workers this transaction keeps away. */
+static Oid	aside = InvalidOid;
+
+/* The database that must have no sessions for this statement, or InvalidOid. */
+static Oid
+database_in_the_way(Node *statement, bool *creates)
+{
+	*creates = false;
+	if (IsA(statement, DropdbStmt))
+		return get_database_oid(((DropdbStmt *) statement)->dbname, true);
+	if (IsA(statement, RenameStmt) && ((RenameStmt *) statement)->renameType == OBJECT_DATABASE)
+		return get_database_oid(((RenameStmt *) statement)->subname, true);
+	if (IsA(statement, AlterDatabaseStmt))
+	{
+		ListCell   *cell;
+
+		foreach(cell, ((AlterDatabaseStmt *) statement)->options)
+		{
+			if (strcmp(((DefElem *) lfirst(cell))->defname, "tablespace") == 0)
+				return get_database_oid(((AlterDatabaseStmt *) statement)->dbname, true);
+		}
+	}
+	if (IsA(statement, CreatedbStmt))
+	{
+		ListCell   *cell;
+
+		*creates = true;
+		foreach(cell, ((CreatedbStmt *) statement)->options)
+		{
+			DefElem    *option = (DefElem *) lfirst(cell);
+
+			if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+				return get_database_oid(defGetString(option), true);
+		}
+	}
+	return InvalidOid;
+}
+
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		result = superuser();
+
+	if (!result)
+	{
+		tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+		if (HeapTupleIsValid(tuple))
+		{
+			result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+			ReleaseSysCache(tuple);
+		}
+	}
+	return result;
+}
+
+/* End the workers of a database and keep them away until the transaction ends. */
+static void
+step_aside(Oid dboid)
+{
+	TimestampTz start = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		int			i;
+		int			alive = 0;
+
+		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+		i = dtm_shmem_find(dboid);
+		if (i >= 0)
+		{
+			DtmDatabaseSlot *db = &dtm_shared->databases[i];
+
+			if (db->aside_for != 0 && db->aside_for != MyProcPid)
+				i = -1;			/* somebody else is at it already */
+			else
+			{
+				db->aside_for = MyProcPid;
+				aside = dboid;
+				for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
+				{
+					if (db->coordinators[k].state == DTM_WORKER_NONE)
+						continue;
+					alive++;
+					if (db->coordinators[k].pid != 0)
+						kill(db->coordinators[k].pid, SIGTERM);
+				}
+				for (int k = 0; k < DTM_MAX_EXECUTORS; k++)
+				{
+					if (db->executors[k].pid == 0)
+						continue;
+					alive++;
+					if (db->executors[k].pid > 0)
+						kill(db->executors[k].pid, SIGTERM);
+				}
+			}
+		}
+		LWLockRelease(dtm_shared->lock);
+
+		if (i < 0 || alive == 0 ||
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ASIDE_TIMEOUT_MS))
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Let the workers come back at the end of the transaction, whatever came of
+ * it: before that a new one would meet a database that is being dropped.
+ */
+static void
+step_back(XactEvent event, void *arg)
+{
+	int			i;
+
+	(void) arg;
+	if (!OidIsValid(aside) ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
+		return;
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	i = dtm_shmem_find(aside);
+	if (i >= 0 && dtm_shared->databases[i].aside_for == MyProcPid)
+		dtm_shared->databases[i].aside_for = 0;
+	LWLockRelease(dtm_shared->lock);
+	dtm_shmem_request(aside);
+	aside = InvalidOid;
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
+				DestReceiver *dest, QueryCompletion *completion)
+{
+	Node	   *statement = pstmt->utilityStmt;
+	bool		creates = false;
+	Oid			dboid = InvalidOid;
+
+	if (dtm_shared != NULL &&
+		(IsA(statement, DropdbStmt) || IsA(statement, RenameStmt) ||
+		 IsA(statement, AlterDatabaseStmt) || IsA(statement, CreatedbStmt)))
+		dboid = database_in_the_way(statement, &creates);
+
+	/* only for those who may do it: others must not be able to disturb the workers */
+	if (OidIsValid(dboid) && dboid != MyDatabaseId &&
+		(dtm_database_ownercheck(dboid, GetUserId()) || (creates && may_create_databases())))
+	{
+		static bool registered = false;
+
+		if (!registered)
+		{
+			RegisterXactCallback(step_back, NULL);
+			registered = true;
+		}
+		step_aside(dboid);
+	}
+	if (previous_hook)
+		previous_hook(pstmt, query, read_only_tree, context, params, env, dest, completion);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest,
+								completion);
+
+	/* a copy of a database with the extension has it too */
+	if (creates && dtm_shared != NULL)
+	{
+		Oid			created = get_database_oid(((CreatedbStmt *) statement)->dbname, true);
+
+		if (OidIsValid(created))
+			dtm_wake_launcher_at_commit(created);
+	}
+}
+
+void
+dtm_ddl_init(void)
+{
+	previous_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

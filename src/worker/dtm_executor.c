@@ -1,0 +1,420 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_executor.c
+ *		Runs sql: branches, each in one transaction with its barrier row:
+ *		exactly once, as the role that submitted.
+ *
+ * Started by the coordinator when there is something to run, leaves when
+ * idle.  A slow function holds up this process only; it is cancelled at its
+ * request_timeout, which rolls it back.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "dtm_barrier.h"
+#include "dtm_compat.h"
+#include "dtm_executor.h"
+#include "dtm_process.h"
+#include "dtm_settings.h"
+#include "dtm_spec.h"
+#include "dtm_store.h"
+
+#define IDLE_MS 10000			/* then it leaves */
+#define START_TIMEOUT_MS 15000	/* a registered executor that does not come */
+
+/* The barrier row of the executor itself; the function's own begin at "01". */
+#define SQL_BARRIER_ID "sql"
+
+DtmCallContext dtm_call_context = {NULL, NULL, NULL, NULL};
+
+static DtmDatabaseSlot *db = NULL;
+static int	my_number = -1;
+
+/* ---- starting executors (coordinator) ---- */
+
+/* Under the lock: number of the executor to start, or -1. */
+static int
+executor_to_start(DtmDatabaseSlot *slot)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			queued = 0;
+	int			idle = 0;
+	int			free_number = -1;
+
+	for (int i = 0; i < DTM_MAX_TASKS; i++)
+	{
+		if (slot->tasks[i].state == DTM_TASK_QUEUED)
+			queued++;
+	}
+	for (int i = 0; i < Min(dtm_sql_workers, DTM_MAX_EXECUTORS); i++)
+	{
+		DtmExecutorSlot *executor = &slot->executors[i];
+
+		if (executor->pid == -1 &&
+			TimestampDifferenceExceeds(executor->since, now, START_TIMEOUT_MS))
+			executor->pid = 0;
+		if (executor->pid == 0)
+			free_number = i;
+		else if (!executor->busy)
+			idle++;
+	}
+	return queued > idle ? free_number : -1;
+}
+
+bool
+dtm_executor_ensure(int database)
+{
+	static bool failure_reported = false;
+	DtmDatabaseSlot *slot = &dtm_shared->databases[database];
+	int			number;
+
+	for (;;)
+	{
+		BackgroundWorker worker;
+
+		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+		number = slot->aside_for == 0 ? executor_to_start(slot) : -1;
+		if (number >= 0)
+		{
+			slot->executors[number].pid = -1;
+			slot->executors[number].busy = false;
+			slot->executors[number].since = GetCurrentTimestamp();
+		}
+		LWLockRelease(dtm_shared->lock);
+		if (number < 0)
+			return true;
+
+		dtm_process_worker(&worker, "dtm_executor_main", "executor", database, number);
+		if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		{
+			LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+			slot->executors[number].pid = 0;
+			LWLockRelease(dtm_shared->lock);
+			if (!failure_reported)
+				ereport(WARNING,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("dtm_pg could not start an executor for sql: branches: no free background worker slot"),
+						 errhint("Raise max_worker_processes and restart the server.")));
+			failure_reported = true;
+			return false;
+		}
+		failure_reported = false;
+	}
+}
+
+/* ---- the process ---- */
+
+/* Give an answer to the coordinator that wants it; under the lock. */
+static void
+finish_task(DtmTask *task, DtmOutcome outcome, const char *reason)
+{
+	task->outcome = (uint8) outcome;
+	if (reason != NULL)
+		strlcpy(task->reason, reason, sizeof(task->reason));
+	task->state = DTM_TASK_DONE;
+	if (db->coordinators[task->coordinator].generation != task->coordinator_generation ||
+		db->coordinators[task->coordinator].pid == 0)
+		task->state = DTM_TASK_FREE;	/* nobody is there to take it */
+	else
+		dtm_shmem_wake(db->coordinators[task->coordinator].proc);
+}
+
+static void
+executor_exit(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	if (db == NULL || my_number < 0)
+		return;
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	if (db->executors[my_number].pid == MyProcPid)
+	{
+		db->executors[my_number].pid = 0;
+		db->executors[my_number].proc = -1;
+		db->executors[my_number].busy = false;
+		for (int i = 0; i < DTM_MAX_TASKS; i++)
+		{
+			if (db->tasks[i].state == DTM_TASK_RUNNING && db->tasks[i].executor == my_number)
+				finish_task(&db->tasks[i], DTM_OUTCOME_ERROR, "the executor was ended");
+		}
+	}
+	LWLockRelease(dtm_shared->lock);
+}
+
+/* The oldest queued task, now running; NULL when there is none. */
+static DtmTask *
+take_task(void)
+{
+	DtmTask    *oldest = NULL;
+
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < DTM_MAX_TASKS; i++)
+	{
+		DtmTask    *task = &db->tasks[i];
+
+		if (task->state == DTM_TASK_QUEUED && (oldest == NULL || task->serial < oldest->serial))
+			oldest = task;
+	}
+	if (oldest != NULL)
+	{
+		oldest->state = DTM_TASK_RUNNING;
+		oldest->executor = my_number;
+		oldest->started_at = GetCurrentTimestamp();
+	}
+	db->executors[my_number].busy = oldest != NULL;
+	LWLockRelease(dtm_shared->lock);
+	return oldest;
+}
+
+static void *
+arena_alloc(void *context, size_t size)
+{
+	return AllocSizeIsValid(size)
+		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM) : NULL;
+}
+
+/*
+ * Call the function as the role that submitted.  Security-restricted: it
+ * cannot leave anything behind (cursors, temporary tables, deferred
+ * triggers) that would run with the rights of this process.
+ */
+static void
+call_function(Oid role, const char *function, DtmText search_path, DtmText payload)
+{
+	Oid			save_user;
+	int			save_context;
+	int			nest_level;
+	char	   *json = payload.len > 0 ? pnstrdup(payload.data, payload.len) : "{}";
+	Datum		values[1];
+	Oid			types[1] = {JSONBOID};
+	char	   *statement = psprintf("SELECT %s($1)", function);
+	int			rc;
+
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role that submitted the transaction does not exist any more")));
+
+	values[0] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
+	GetUserIdAndSecContext(&save_user, &save_context);
+	SetUserIdAndSecContext(role, save_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	nest_level = NewGUCNestLevel();
+	if (search_path.len > 0)
+		(void) set_config_option("search_path", pnstrdup(search_path.data, search_path.len),
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+
+	/* constraints that wait for the commit would be checked with the worker's rights */
+	rc = SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+	if (rc < 0)
+		elog(ERROR, "SET CONSTRAINTS failed: %s", SPI_result_code_string(rc));
+	rc = SPI_execute_with_args(statement, 1, types, values, NULL, false, 0);
+	if (rc < 0)
+		elog(ERROR, "\"%s\" failed: %s", statement, SPI_result_code_string(rc));
+	SPI_finish();
+	AtEOXact_GUC(true, nest_level);
+	SetUserIdAndSecContext(save_user, save_context);
+}
+
+/* One task in one transaction; throws what the function throws. */
+static void
+run_in_transaction(const DtmTask *task)
+{
+	DtmStoredTrans row;
+	DtmTrans	trans;
+	DtmArena	arena = {arena_alloc, CurrentMemoryContext};
+	DtmText		function;
+	DtmText		payload = {NULL, 0};
+	const char *op = dtm_op_name((DtmOp) task->op);
+	const char *branch_id = "00";
+	int			origin_rows;
+	int			current_rows;
+
+	if (!dtm_store_load_one(task->id, &row))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the transaction is not unfinished any more")));
+	memset(&trans, 0, sizeof(trans));
+	trans.created_at = row.created_at;
+	if (dtm_spec_unpack(row.spec, row.spec_len, &arena, &trans) != DTM_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the stored transaction cannot be read")));
+	if (task->branch == DTM_BRANCH_TRANS)
+		function = trans.query_sql_name;
+	else if (task->branch < trans.n_branches && task->role < DTM_ROLES)
+	{
+		DtmBranch  *branch = &trans.branches[task->branch];
+
+		function = branch->sql_name[task->role];
+		payload = branch->payload;
+		branch_id = pnstrdup(branch->branch_id.data, branch->branch_id.len);
+	}
+	else
+		elog(ERROR, "task for a branch that does not exist");
+	if (function.len == 0)
+		elog(ERROR, "task for a branch that is no sql: target");
+
+	dtm_store_barrier(dtm_type_name(trans.type), row.gid, branch_id, op, dtm_barrier_origin(op),
+					  SQL_BARRIER_ID, &origin_rows, &current_rows);
+	if (dtm_barrier_decide(op, origin_rows, current_rows) == DTM_BARRIER_SKIP)
+		return;
+
+	dtm_call_context.gid = row.gid;
+	dtm_call_context.trans_type = dtm_type_name(trans.type);
+	dtm_call_context.branch_id = branch_id;
+	dtm_call_context.op = op;
+	call_function(row.owner, pnstrdup(function.data, function.len), trans.search_path, payload);
+}
+
+static DtmOutcome
+outcome_of_error(const ErrorData *error, const DtmTask *task, char *reason, size_t size)
+{
+	char		state[6];
+
+	for (int i = 0; i < 5; i++)
+		state[i] = PGUNSIXBIT(error->sqlerrcode >> (6 * i));
+	state[5] = '\0';
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		TimestampDifferenceExceeds(task->started_at, GetCurrentTimestamp(), task->timeout_ms - 1))
+		snprintf(reason, size, "timed out after %d ms (request_timeout)", task->timeout_ms);
+	else
+		snprintf(reason, size, "%s: %s", state, error->message);
+	if (error->sqlerrcode == DTM_ERRCODE_FAIL)
+		return DTM_OUTCOME_FAILURE;
+	if (error->sqlerrcode == DTM_ERRCODE_ONGOING)
+		return DTM_OUTCOME_ONGOING;
+	return DTM_OUTCOME_ERROR;
+}
+
+static void
+run_task(DtmTask *shared_task, MemoryContext context)
+{
+	DtmTask		task = *shared_task;
+	volatile DtmOutcome outcome = DTM_OUTCOME_SUCCESS;
+	char		reason[DTM_TASK_REASON];
+
+	reason[0] = '\0';
+	pgstat_report_activity(STATE_RUNNING, "dtm: sql branch");
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		enable_timeout_after(STATEMENT_TIMEOUT, task.timeout_ms);
+		run_in_transaction(&task);
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		AbortCurrentTransaction();
+		outcome = outcome_of_error(error, &task, reason, sizeof(reason));
+		reason[pg_mbcliplen(reason, strlen(reason), sizeof(reason) - 1)] = '\0';
+		ereport(DEBUG1, (errmsg_internal("sql branch ended: %s", reason)));
+	}
+	PG_END_TRY();
+	memset(&dtm_call_context, 0, sizeof(dtm_call_context));
+	MemoryContextSwitchTo(context);
+	pgstat_report_stat(false);
+
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	finish_task(shared_task, outcome, reason);
+	db->executors[my_number].busy = false;
+	LWLockRelease(dtm_shared->lock);
+	pg_atomic_fetch_add_u64(&db->executors[my_number].calls, 1);
+}
+
+void
+dtm_executor_main(Datum arg)
+{
+	MemoryContext context;
+	TimestampTz idle_since;
+	uint32		wait_event;
+
+	dtm_process_signals();
+	db = &dtm_shared->databases[DTM_PROCESS_DATABASE(arg)];
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	if (db->executors[DTM_PROCESS_NUMBER(arg)].pid != -1 || db->aside_for != 0)
+	{
+		if (db->executors[DTM_PROCESS_NUMBER(arg)].pid == -1)
+			db->executors[DTM_PROCESS_NUMBER(arg)].pid = 0;
+		LWLockRelease(dtm_shared->lock);
+		proc_exit(0);
+	}
+	my_number = DTM_PROCESS_NUMBER(arg);
+	db->executors[my_number].pid = MyProcPid;
+	LWLockRelease(dtm_shared->lock);
+	before_shmem_exit(executor_exit, 0);
+
+	BackgroundWorkerInitializeConnectionByOid(db->dboid, InvalidOid, 0);
+	context = AllocSetContextCreate(TopMemoryContext, "dtm executor", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	pgstat_report_appname("dtm_pg executor");
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
+	wait_event = dtm_wait_event("DtmExecutorMain");
+
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	db->executors[my_number].proc = DTM_MY_PROC_NUMBER;
+	db->executors[my_number].since = GetCurrentTimestamp();
+	LWLockRelease(dtm_shared->lock);
+
+	idle_since = GetCurrentTimestamp();
+	for (;;)
+	{
+		DtmTask    *task;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		task = take_task();
+		if (task != NULL)
+		{
+			run_task(task, context);
+			MemoryContextReset(context);
+			idle_since = GetCurrentTimestamp();
+			continue;
+		}
+		if (TimestampDifferenceExceeds(idle_since, GetCurrentTimestamp(), IDLE_MS))
+			proc_exit(0);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_MS,
+						 wait_event);
+		ResetLatch(MyLatch);
+	}
+}

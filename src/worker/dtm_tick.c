@@ -1,0 +1,860 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_tick.c
+ *		The tick: everything that happened since the last one, in one
+ *		database transaction.
+ *
+ * Claim, apply, write, commit; then answer who waits and start the calls.
+ * A failing batch is done again item by item, so that one poisoned row
+ * cannot stop the others: it is parked and shown in dtm.stuck.
+ *
+ * Runs in the coordinator.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_extension.h"
+#include "commands/async.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "dtm_compat.h"
+#include "dtm_coordinator.h"
+#include "dtm_settings.h"
+#include "dtm_version.h"
+
+#define CLAIM_BATCH 500			/* rows that one tick takes from the tables */
+#define PURGE_BATCH 1000
+#define SWEEP_INTERVAL_MS 60000
+#define PURGE_INTERVAL_MS 60000
+#define LONG_WAIT_US 500000		/* what waits longer leaves the memory */
+#define RETRY_WRITE_US 100000	/* after a row lock was in the way */
+#define MAX_CONTEXT_SIZE (128 * 1024)	/* of a transaction that keeps failing quickly */
+#define MAX_FAILED_TICKS 5
+
+/* What a tick works on; all in the tick's context. */
+typedef struct Tick
+{
+	DtmCoordinator *c;
+	TimestampTz now;
+	int64	   *ids;			/* to load */
+	bool	   *retry;
+	int			n_ids;
+	DtmHeld   **touched;
+	int			n_touched;
+	int			touched_size;
+	int			tables_done;	/* rows taken from timers and the sweep, or purged */
+	bool		applied;		/* events are in memory: only writing is left */
+} Tick;
+
+typedef struct Unreadable
+{
+	int64		id;
+	const char *problem;
+} Unreadable;
+
+/* ---- transactions of the tick ---- */
+
+/* False when the extension is locked by DDL; leaves when it is gone. */
+static bool
+begin_transaction(DtmCoordinator *c)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key[1];
+	HeapTuple	tuple;
+	Oid			extension = InvalidOid;
+	bool		known = false;
+	LOCKTAG		tag;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("dtm_pg"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion,
+										   RelationGetDescr(rel), &isnull);
+
+		extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
+		known = !isnull && strcmp(TextDatumGetCString(version), DTM_VERSION) == 0;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (!OidIsValid(extension))
+	{
+		AbortCurrentTransaction();
+		dtm_coordinator_leave(c, DTM_EXIT_ABSENT);
+	}
+	if (!known)
+	{
+		AbortCurrentTransaction();
+		ereport(WARNING,
+				(errmsg("dtm_pg of version %s does not drive an extension of another version",
+						DTM_VERSION),
+				 errhint("ALTER EXTENSION dtm_pg UPDATE, or restart the server after a package upgrade.")));
+		dtm_coordinator_error(c, "the extension has another version than the library");
+		dtm_coordinator_leave(c, DTM_EXIT_ERROR);
+	}
+
+	/* DROP EXTENSION holds this one; waiting for it here would stop the loop */
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+	{
+		AbortCurrentTransaction();
+		return false;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return true;
+}
+
+/*
+ * Durable when it holds a decision or a promise, else not waited for: what a
+ * crash loses is asked again.
+ */
+static void
+commit_transaction(bool durable)
+{
+	int			configured = synchronous_commit;
+
+	PopActiveSnapshot();
+	if (!durable)
+		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	else if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+	CommitTransactionCommand();
+	synchronous_commit = configured;
+	pgstat_report_stat(false);
+}
+
+/*
+ * After an ERROR: a copy of it, with the transaction rolled back.
+ */
+static ErrorData *
+recover(DtmCoordinator *c)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(c->tick_context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(c->tick_context);
+	return error;
+}
+
+/* Is it the row's fault, so that trying again will not help? */
+static bool
+is_poison(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state, read-only */
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* deadlock, serialization */
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):	/* privileges, missing objects */
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
+		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):	/* locks */
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancelled, shutting down */
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system, I/O */
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* ---- gathering ---- */
+
+static void
+add_id(Tick *tick, int64 id, bool retry)
+{
+	for (int i = 0; i < tick->n_ids; i++)
+	{
+		if (tick->ids[i] == id)
+		{
+			tick->retry[i] = tick->retry[i] || retry;
+			return;
+		}
+	}
+	tick->ids[tick->n_ids] = id;
+	tick->retry[tick->n_ids] = retry;
+	tick->n_ids++;
+}
+
+/* Empty the inbox as far as there is room; true when a control message was in it. */
+static bool
+take_inbox(DtmCoordinator *c, int room)
+{
+	DtmInbox   *inbox = &c->slot->inbox;
+	int64		ids[CLAIM_BATCH];
+	int			n = 0;
+	bool		control = false;
+
+	if (room <= 0)
+		return false;
+	SpinLockAcquire(&inbox->mutex);
+	while (inbox->head != inbox->tail && n < Min(room, CLAIM_BATCH))
+		ids[n++] = inbox->ids[inbox->head++ % DTM_INBOX_SIZE];
+	if (inbox->overflow)
+	{
+		inbox->overflow = false;
+		c->sweep_again = true;
+	}
+	if (inbox->flush_up_to > c->flush_up_to)
+		c->flush_up_to = inbox->flush_up_to;
+	SpinLockRelease(&inbox->mutex);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (ids[i] == DTM_INBOX_CONTROL)
+			control = true;
+		else
+			dtm_ids_add(c, &c->load, ids[i]);
+	}
+	return control;
+}
+
+static void
+touch(Tick *tick, DtmHeld *held)
+{
+	if (held->touched)
+		return;
+	held->touched = true;
+	if (tick->n_touched == tick->touched_size)
+	{
+		tick->touched_size = Max(256, tick->touched_size * 2);
+		tick->touched = tick->touched == NULL
+			? palloc(sizeof(DtmHeld *) * tick->touched_size)
+			: repalloc(tick->touched, sizeof(DtmHeld *) * tick->touched_size);
+	}
+	tick->touched[tick->n_touched++] = held;
+}
+
+/* It is dropped: nobody may meet it in the list again. */
+static void
+untouch(Tick *tick, DtmHeld *held)
+{
+	for (int i = 0; held->touched && i < tick->n_touched; i++)
+	{
+		if (tick->touched[i] == held)
+			tick->touched[i] = NULL;
+	}
+}
+
+/* ---- applying ---- */
+
+static void
+keep_calls(DtmHeld *held, const DtmPlan *plan)
+{
+	if (held->n_starts + plan->n_calls > held->starts_size)
+	{
+		held->starts_size = Max(4, held->n_starts + plan->n_calls);
+		held->starts = held->starts == NULL
+			? MemoryContextAlloc(held->context, sizeof(DtmCall) * held->starts_size)
+			: repalloc(held->starts, sizeof(DtmCall) * held->starts_size);
+	}
+	memcpy(held->starts + held->n_starts, plan->calls, sizeof(DtmCall) * plan->n_calls);
+	held->n_starts += plan->n_calls;
+}
+
+static void
+apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
+{
+	DtmEngineParams params;
+	DtmPlan		plan;
+
+	if (held->lost)
+		return;
+	params.retry_interval_ms = dtm_retry_interval;
+	params.retry_max_interval_ms = Max(dtm_retry_max_interval, dtm_retry_interval);
+	params.jitter_seed = (uint64) held->id * UINT64CONST(0x9E3779B97F4A7C15) + held->trans.attempts;
+	touch(tick, held);
+	if (dtm_engine_handle(&held->trans, event, tick->now, &params, &held->arena, &plan) != DTM_OK)
+	{
+		/* out of memory: what is in the tables is right, begin again from there */
+		held->lost = true;
+		return;
+	}
+	held->changed = held->changed || plan.changed;
+	held->flush = held->flush || plan.flush;
+	held->finished = held->finished || plan.finished;
+	held->next_at = plan.next_at;
+	if (plan.n_calls > 0)
+		keep_calls(held, &plan);
+	if (held->finished)
+		held->n_starts = 0;
+	if (event->kind == DTM_EVENT_RESULT && event->outcome != DTM_OUTCOME_SUCCESS &&
+		event->outcome != DTM_OUTCOME_ONGOING && !held->finished)
+		dtm_calls_alert(tick->c, held, event);
+}
+
+static void
+apply_kind(Tick *tick, DtmHeld *held, DtmEventKind kind)
+{
+	DtmEvent	event;
+
+	memset(&event, 0, sizeof(event));
+	event.kind = kind;
+	apply(tick, held, &event);
+}
+
+/* A row of the tables and, perhaps, its older twin in memory. */
+static void
+take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadable,
+		 int *n_unreadable)
+{
+	DtmCoordinator *c = tick->c;
+	DtmHeld    *held = dtm_held_find(c, row->id);
+	const char *problem = NULL;
+
+	if (held != NULL && held->ver != row->ver)
+	{
+		/* somebody else moved it on: what is in memory is stale */
+		dtm_held_drop(c, held);
+		held = NULL;
+	}
+	if (row->parked)
+	{
+		if (held != NULL)
+			dtm_held_drop(c, held);
+		return;
+	}
+	if (held != NULL)
+	{
+		if (retry || row->retry)
+			apply_kind(tick, held, DTM_EVENT_RETRY);
+		return;
+	}
+	held = dtm_held_add(c, row, &problem);
+	if (held == NULL)
+	{
+		unreadable[*n_unreadable].id = row->id;
+		unreadable[*n_unreadable].problem = problem;
+		(*n_unreadable)++;
+		return;
+	}
+	apply_kind(tick, held, retry || row->retry ? DTM_EVENT_RETRY : DTM_EVENT_WAKE);
+}
+
+/* Load ids[first .. first + n - 1] and give each its first event. */
+static void
+load(Tick *tick, int first, int n)
+{
+	DtmStoredTrans *rows = palloc(sizeof(DtmStoredTrans) * Max(n, 1));
+	Unreadable *unreadable = palloc(sizeof(Unreadable) * Max(n, 1));
+	int			n_unreadable = 0;
+	int			found = dtm_store_load(tick->ids + first, n, rows);
+	int			next = 0;
+
+	/* rows come in the order of ids, as a rule; those left out are finished */
+	for (int i = first; i < first + n; i++)
+	{
+		DtmStoredTrans *row = NULL;
+
+		for (int k = next; k < found && row == NULL; k++)
+		{
+			if (rows[k].id == tick->ids[i])
+				row = &rows[k];
+		}
+		if (row == NULL)
+		{
+			for (int k = 0; k < next && row == NULL; k++)
+			{
+				if (rows[k].id == tick->ids[i])
+					row = &rows[k];
+			}
+		}
+		if (row == NULL)
+		{
+			DtmHeld    *held = dtm_held_find(tick->c, tick->ids[i]);
+
+			/* stopped or purged by somebody else */
+			if (held != NULL && !held->touched)
+				dtm_held_drop(tick->c, held);
+			continue;
+		}
+		if (row == &rows[next])
+			next++;
+		take_row(tick, row, tick->retry[i], unreadable, &n_unreadable);
+	}
+	for (int i = 0; i < n_unreadable; i++)
+		dtm_store_park(unreadable[i].id, unreadable[i].problem);
+}
+
+/* Everything that happened in memory since the last tick. */
+static void
+apply_events(Tick *tick)
+{
+	DtmCoordinator *c = tick->c;
+	DtmHeld    *held;
+
+	for (int i = 0; i < c->n_events; i++)
+	{
+		held = dtm_held_find(c, c->events[i].id);
+		if (held != NULL)
+			apply(tick, held, &c->events[i].event);
+	}
+	c->n_events = 0;
+	while ((held = dtm_held_next_due(c, tick->now)) != NULL)
+		apply_kind(tick, held, DTM_EVENT_WAKE);
+	tick->applied = true;
+}
+
+/* ---- writing ---- */
+
+/* Does it leave the memory until next_at? */
+static bool
+releases(const Tick *tick, const DtmHeld *held)
+{
+	return !held->finished && held->calls_out == 0 && held->n_starts == 0 &&
+		held->next_at != DTM_TIME_NEVER && held->next_at > tick->now + LONG_WAIT_US;
+}
+
+/* Nothing can happen to it but by its owner (prepared, without a time-out). */
+static bool
+sleeps(const DtmHeld *held)
+{
+	return !held->finished && held->calls_out == 0 && held->n_starts == 0 &&
+		held->next_at == DTM_TIME_NEVER;
+}
+
+static void
+notify_finished(const DtmHeld *held)
+{
+	char		payload[DTM_MAX_GID_LEN + 16];
+
+	snprintf(payload, sizeof(payload), "%s %s", held->gid, dtm_status_name(held->trans.status));
+	Async_Notify("dtm", payload);
+}
+
+/* Write what some of the touched ones came to; true when it must be durable. */
+static bool
+write_changes(Tick *tick, DtmHeld **list, int n)
+{
+	DtmProgress **progress = palloc(sizeof(DtmProgress *) * Max(n, 1));
+	DtmProgress **finish = palloc(sizeof(DtmProgress *) * Max(n, 1));
+	int			n_progress = 0;
+	int			n_finish = 0;
+	bool		durable = false;
+
+	for (int i = 0; i < n; i++)
+	{
+		DtmHeld    *held = list[i];
+
+		if (held->lost)
+			continue;
+		if (!held->changed && !releases(tick, held))
+			continue;
+		dtm_held_fill_progress(held, tick->now);
+		held->progress.release = releases(tick, held);
+		durable = durable || held->flush;
+		if (held->finished)
+			finish[n_finish++] = &held->progress;
+		else
+			progress[n_progress++] = &held->progress;
+		if (held->finished && dtm_notify)
+			notify_finished(held);
+	}
+	dtm_store_progress(progress, n_progress);
+	dtm_store_finish(finish, n_finish);
+	return durable;
+}
+
+/* ---- after the commit ---- */
+
+static void
+settle_one(Tick *tick, DtmHeld *held)
+{
+	DtmCoordinator *c = tick->c;
+	bool		wrote = held->changed || releases(tick, held);
+	int64		id = held->id;
+
+	held->touched = false;
+	if (held->lost || (wrote && !held->progress.written))
+	{
+		dtm_held_drop(c, held);
+		dtm_ids_add(c, &c->load, id);
+		return;
+	}
+	if (wrote)
+		held->ver++;
+	held->changed = held->flush = false;
+	if (held->finished)
+	{
+		pg_atomic_fetch_add_u64(&c->slot->finished, 1);
+		dtm_held_drop(c, held);
+		return;
+	}
+	if (releases(tick, held))
+	{
+		c->next_timer = Min(c->next_timer, held->next_at);
+		dtm_held_drop(c, held);
+		return;
+	}
+	if (sleeps(held))
+	{
+		dtm_held_drop(c, held);
+		return;
+	}
+	dtm_held_wake_at(c, held, held->next_at);
+	if (held->n_starts > 0)
+		dtm_calls_start(c, held);
+
+	/* reasons of quick repeats add up: begin afresh from the tables */
+	if (held->calls_out == 0 && held->n_starts == 0 &&
+		MemoryContextMemAllocated(held->context, true) > MAX_CONTEXT_SIZE &&
+		held->trans.attempts > 100)
+	{
+		dtm_held_drop(c, held);
+		dtm_ids_add(c, &c->load, id);
+	}
+}
+
+static void
+settle(Tick *tick, DtmHeld **list, int n)
+{
+	int64	   *finished = palloc(sizeof(int64) * Max(n, 1));
+	int			n_finished = 0;
+
+	if (tick->c->flush_up_to != InvalidXLogRecPtr)
+	{
+		XLogFlush(tick->c->flush_up_to);
+		tick->c->flush_up_to = InvalidXLogRecPtr;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (list[i]->finished && !list[i]->lost && list[i]->progress.written)
+			finished[n_finished++] = list[i]->id;
+	}
+	dtm_shmem_wake_waiters(finished, n_finished);
+	for (int i = 0; i < n; i++)
+		settle_one(tick, list[i]);
+}
+
+/* ---- item by item ---- */
+
+static void
+park(Tick *tick, int64 id, const char *problem)
+{
+	PG_TRY();
+	{
+		if (begin_transaction(tick->c))
+		{
+			dtm_store_park(id, problem);
+			commit_transaction(true);
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = recover(tick->c);
+
+		ereport(WARNING,
+				(errmsg("transaction " INT64_FORMAT " could not be parked: %s", id,
+						error->message)));
+	}
+	PG_END_TRY();
+	ereport(WARNING,
+			(errmsg("transaction " INT64_FORMAT " is parked: %s", id, problem),
+			 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
+}
+
+static void
+note_failure(Tick *tick, int64 id, ErrorData *error)
+{
+	dtm_coordinator_error(tick->c, error->message);
+	if (is_poison(error))
+	{
+		DtmHeld    *held = dtm_held_find(tick->c, id);
+
+		if (held != NULL)
+		{
+			untouch(tick, held);
+			dtm_held_drop(tick->c, held);
+		}
+		park(tick, id, error->message);
+	}
+	else
+		ereport(LOG,
+				(errmsg("transaction " INT64_FORMAT " will be tried again: %s", id,
+						error->message)));
+}
+
+static void
+load_one(Tick *tick, int i)
+{
+	PG_TRY();
+	{
+		if (begin_transaction(tick->c))
+		{
+			load(tick, i, 1);
+			commit_transaction(false);
+		}
+		else
+			dtm_ids_add(tick->c, &tick->c->load, tick->ids[i]);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = recover(tick->c);
+
+		note_failure(tick, tick->ids[i], error);
+		if (!is_poison(error))
+			tick->c->sweep_again = true;
+	}
+	PG_END_TRY();
+}
+
+/* A row that could not be written now, though it is not its fault: soon again. */
+static void
+write_later(Tick *tick, DtmHeld *held)
+{
+	held->touched = false;
+	held->progress.written = false;
+	dtm_held_wake_at(tick->c, held, tick->now + RETRY_WRITE_US);
+}
+
+static void
+write_one(Tick *tick, DtmHeld *held)
+{
+	int64		id = held->id;
+
+	PG_TRY();
+	{
+		if (begin_transaction(tick->c))
+		{
+			bool		durable = write_changes(tick, &held, 1);
+
+			commit_transaction(durable);
+			settle(tick, &held, 1);
+		}
+		else
+			write_later(tick, held);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = recover(tick->c);
+
+		if (!is_poison(error))
+			write_later(tick, held);
+		note_failure(tick, id, error);
+	}
+	PG_END_TRY();
+}
+
+static void
+singly(Tick *tick)
+{
+	if (!tick->applied)
+	{
+		for (int i = 0; i < tick->n_ids; i++)
+			load_one(tick, i);
+		apply_events(tick);
+	}
+	for (int i = 0; i < tick->n_touched; i++)
+	{
+		if (tick->touched[i] != NULL)
+			write_one(tick, tick->touched[i]);
+	}
+	tick->n_touched = 0;
+}
+
+/* ---- the tables as a source of work ---- */
+
+static int
+room(const DtmCoordinator *c)
+{
+	return Min(dtm_max_inflight - c->n_held, CLAIM_BATCH);
+}
+
+static void
+claim_timers(Tick *tick)
+{
+	DtmCoordinator *c = tick->c;
+	int64		ids[CLAIM_BATCH];
+	TimestampTz due[CLAIM_BATCH];
+	int			limit = room(c);
+	int			n = 0;
+	TimestampTz newest = c->timer_low;
+
+	if (c->next_timer > tick->now || limit <= 0)
+		return;
+	n = dtm_store_claim_timers(c->timer_low, tick->now, c->number, c->workers, limit, ids, due);
+	for (int i = 0; i < n; i++)
+	{
+		add_id(tick, ids[i], false);
+		newest = Max(newest, due[i]);
+	}
+	tick->tables_done += n;
+
+	/*
+	 * Where to go on is remembered, or every look would pass the deleted
+	 * entries at the head again while an old snapshot keeps them.
+	 */
+	c->timer_low = newest;
+	c->next_timer = n == limit ? newest
+		: dtm_store_next_timer(newest, c->number, c->workers);
+}
+
+static void
+sweep(Tick *tick)
+{
+	DtmCoordinator *c = tick->c;
+	int64		ids[CLAIM_BATCH];
+	int64		last;
+	bool		end;
+	int			limit = room(c);
+	int			n;
+
+	if (!c->sweeping &&
+		(c->sweep_again || tick->now >= c->sweep_at))
+	{
+		c->sweeping = true;
+		c->sweep_again = false;
+		c->sweep_cursor = 0;
+	}
+	if (!c->sweeping || limit <= 0)
+		return;
+	n = dtm_store_sweep(c->sweep_cursor, tick->now, c->number, c->workers, limit, ids, &last,
+						&end);
+	for (int i = 0; i < n; i++)
+	{
+		if (dtm_held_find(c, ids[i]) == NULL)
+		{
+			add_id(tick, ids[i], false);
+			tick->tables_done++;
+		}
+	}
+	c->sweep_cursor = last;
+	if (end)
+	{
+		c->sweeping = false;
+		c->sweep_at = TimestampTzPlusMilliseconds(tick->now, SWEEP_INTERVAL_MS);
+	}
+}
+
+static void
+purge(Tick *tick)
+{
+	DtmCoordinator *c = tick->c;
+	int64		n;
+
+	if (dtm_retention == 0 || c->number != 0 || tick->now < c->purge_at)
+		return;
+	n = dtm_store_purge(tick->now - (int64) dtm_retention * USECS_PER_SEC, PURGE_BATCH);
+	if (n < PURGE_BATCH)
+		c->purge_at = TimestampTzPlusMilliseconds(tick->now, PURGE_INTERVAL_MS);
+	tick->tables_done += (int) n;
+}
+
+/* Is there anything to do at all? */
+static bool
+has_work(const DtmCoordinator *c, TimestampTz now)
+{
+	return c->load.n > 0 || c->retry.n > 0 || c->n_events > 0 ||
+		dtm_held_first_wake(c) <= now ||
+		(c->n_held < dtm_max_inflight &&
+		 (c->next_timer <= now || c->sweeping || c->sweep_again || c->sweep_at <= now)) ||
+		(dtm_retention > 0 && c->number == 0 && c->purge_at <= now);
+}
+
+static void
+batch(Tick *tick)
+{
+	bool		durable;
+
+	claim_timers(tick);
+	sweep(tick);
+	load(tick, 0, tick->n_ids);
+	apply_events(tick);
+	durable = write_changes(tick, tick->touched, tick->n_touched);
+	purge(tick);
+	commit_transaction(durable);
+}
+
+bool
+dtm_tick(DtmCoordinator *c)
+{
+	Tick		tick;
+	volatile bool failed = false;
+
+	memset(&tick, 0, sizeof(tick));
+	tick.c = c;
+	tick.now = GetCurrentTimestamp();
+	if (take_inbox(c, room(c) - c->load.n))
+		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
+	if (!has_work(c, tick.now))
+		return false;
+
+	MemoryContextSwitchTo(c->tick_context);
+	pgstat_report_activity(STATE_RUNNING, "dtm: tick");
+	tick.ids = palloc(sizeof(int64) * (c->load.n + c->retry.n + 2 * CLAIM_BATCH));
+	tick.retry = palloc(sizeof(bool) * (c->load.n + c->retry.n + 2 * CLAIM_BATCH));
+
+	PG_TRY();
+	{
+		c->stepping_back = !begin_transaction(c);
+		MemoryContextSwitchTo(c->tick_context);
+		if (!c->stepping_back)
+		{
+			for (int i = 0; i < c->load.n; i++)
+				add_id(&tick, c->load.ids[i], false);
+			for (int i = 0; i < c->retry.n; i++)
+				add_id(&tick, c->retry.ids[i], true);
+			c->load.n = c->retry.n = 0;
+			batch(&tick);
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = recover(c);
+
+		failed = true;
+		ereport(LOG,
+				(errmsg("dtm_pg does a batch again item by item: %s", error->message)));
+		dtm_coordinator_error(c, error->message);
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(c->tick_context);
+	if (c->stepping_back)
+		return false;
+	if (failed)
+	{
+		/* timers that were taken are there again, and what was found in a sweep too */
+		c->sweep_again = true;
+		c->next_timer = tick.now;
+		c->timer_low = DT_NOBEGIN;
+		singly(&tick);
+		c->failed_ticks++;
+		if (c->failed_ticks >= MAX_FAILED_TICKS)
+		{
+			ereport(LOG, (errmsg("dtm_pg coordinator starts anew after %d failed ticks",
+								 c->failed_ticks)));
+			dtm_coordinator_leave(c, DTM_EXIT_ERROR);
+		}
+	}
+	else
+	{
+		settle(&tick, tick.touched, tick.n_touched);
+		c->failed_ticks = 0;
+	}
+	pg_atomic_fetch_add_u64(&c->slot->ticks, 1);
+	pg_atomic_write_u64(&c->slot->last_tick_at, (uint64) tick.now);
+	return true;
+}

@@ -1,0 +1,105 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_wake.c
+ *		The transaction callback of backends.
+ *
+ * A savepoint that is rolled back leaves its ids here; waking for a row
+ * that does not exist is harmless, so they are not sorted out.  After
+ * PREPARE TRANSACTION nobody tells us of the COMMIT PREPARED: the
+ * coordinator's sweep finds those (see test/t, two-phase commit).
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+
+#include "dtm_shmem.h"
+#include "dtm_wake.h"
+
+#define MAX_PENDING 512
+
+static bool callback_registered = false;
+static int64 pending[MAX_PENDING];
+static int	n_pending = 0;
+static bool pending_overflow = false;
+static Oid	pending_database = InvalidOid;
+
+/*
+ * After the commit nothing may fail: the record is written, an ERROR would
+ * be a PANIC.  Spinlocks, stores and SetLatch only.
+ */
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (n_pending == 0 && !pending_overflow && pending_database == InvalidOid)
+		return;
+
+	if (event == XACT_EVENT_COMMIT && dtm_shared != NULL)
+	{
+		if (n_pending > 0 || pending_overflow)
+		{
+			XLogRecPtr	not_flushed = InvalidXLogRecPtr;
+
+			/*
+			 * With synchronous_commit = off the row is visible before it is
+			 * durable; the coordinator flushes up to here before it calls
+			 * anybody.
+			 */
+			if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+				not_flushed = XactLastCommitEnd;
+			dtm_shmem_deliver(MyDatabaseId, pending, n_pending, pending_overflow, not_flushed);
+		}
+		if (pending_database != InvalidOid)
+			dtm_shmem_request(pending_database);
+	}
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			n_pending = 0;
+			pending_overflow = false;
+			pending_database = InvalidOid;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+register_callback(void)
+{
+	if (!callback_registered)
+	{
+		RegisterXactCallback(at_end_of_transaction, NULL);
+		callback_registered = true;
+	}
+}
+
+void
+dtm_wake_at_commit(int64 id)
+{
+	if (dtm_shared == NULL)
+		return;
+	register_callback();
+	if (n_pending > 0 && pending[n_pending - 1] == id)
+		return;
+	if (n_pending < MAX_PENDING)
+		pending[n_pending++] = id;
+	else
+		pending_overflow = true;
+}
+
+void
+dtm_wake_launcher_at_commit(Oid dboid)
+{
+	if (dtm_shared == NULL)
+		return;
+	register_callback();
+	pending_database = dboid;
+}

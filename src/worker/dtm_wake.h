@@ -1,0 +1,20 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_wake.h
+ *		What happens at the end of a transaction that submitted or steered
+ *		something: tell the coordinator, after the commit, never before.
+ *
+ * -------------------------------------------------------------------------
+ */
+#ifndef DTM_WAKE_H
+#define DTM_WAKE_H
+
+#include "postgres.h"
+
+/* Hand this transaction's id to its coordinator when we commit. */
+extern void dtm_wake_at_commit(int64 id);
+
+/* Ask the launcher to look at a database when we commit. */
+extern void dtm_wake_launcher_at_commit(Oid dboid);
+
+#endif							/* DTM_WAKE_H */
