@@ -108,7 +108,7 @@ cluster_start() {
 	as_user mkdir -m 0700 "$WORK/s"
 	printf '%s\n' "shared_preload_libraries = 'dtm_pg'" "listen_addresses = ''" \
 		"unix_socket_directories = '$WORK/s'" "unix_socket_permissions = 0700" "port = 5432" \
-		"shared_buffers = 32MB" "max_connections = 60" "fsync = off" "autovacuum_naptime = 10s" \
+		"shared_buffers = 32MB" "max_connections = 60" "max_worker_processes = 16" "fsync = off" "autovacuum_naptime = 10s" \
 		"log_line_prefix = '%m [%p] %b %d '" "timezone = 'UTC'" "$@" |
 		as_user tee -a "$DATA/postgresql.conf" >/dev/null
 	as_user pg_ctl -D "$DATA" -l "$LOGS/server.log" -w -t 60 start >"$LOGS/pg_ctl.log" 2>&1 || {

@@ -160,19 +160,21 @@ $$;
 COMMENT ON FUNCTION dtm.barrier_check(text, text, int) IS
 	'Error unless the value is there and fits its column';
 
--- 01, 02, ... within the transaction.  The count is kept in a setting local to the transaction, so that a
--- rolled back savepoint takes it back.
+-- 01, 02, ... within the transaction.  The counts are kept in settings local to the transaction, so that a
+-- rolled back savepoint takes them back; spread over 256 settings, so that a transaction may pass thousands
+-- of barriers.
 CREATE OR REPLACE FUNCTION dtm.barrier_next_id(gid text, branch_id text, op text)
 RETURNS text
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	passed jsonb := coalesce(nullif(current_setting('dtm_barrier.passed', true), ''), '{}');
 	key text := jsonb_build_array(gid, branch_id, op)::text;
+	setting text := 'dtm_barrier.passed_' || left(md5(key), 2);
+	passed jsonb := coalesce(nullif(current_setting(setting, true), ''), '{}');
 	used int := coalesce((passed ->> key)::int, 0) + 1;
 BEGIN
-	PERFORM set_config('dtm_barrier.passed', (passed || jsonb_build_object(key, used))::text, true);
+	PERFORM set_config(setting, (passed || jsonb_build_object(key, used))::text, true);
 	RETURN CASE WHEN used < 10 THEN '0' ELSE '' END || used::text;
 END
 $$;

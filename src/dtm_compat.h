@@ -56,6 +56,7 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 	MemoryContextSwitchTo(old);
 }
 
+#define setup_parse_variable_parameters parse_variable_parameters
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #define DTM_HAS_SHMEM_REQUEST_HOOK 0
 #else

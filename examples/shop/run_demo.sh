@@ -75,6 +75,16 @@ check()
 	fi
 }
 
+# at_least WHAT NUMBER FOUND: a busy machine may need a call more
+at_least()
+{
+	if [ "$3" -ge "$2" ]; then
+		check "$1" "$3" "$3"
+	else
+		check "$1" "$2 or more" "$3"
+	fi
+}
+
 # --------------------------------------------------------------------- SQL
 
 # sql DATABASE COMMAND: bare values, for the script itself
@@ -183,7 +193,7 @@ WHERE gid = '$1' ORDER BY branch_id, op;"
 	heading "What the services saw"
 	calls_of "$1" | indent
 	heading "Checks"
-	check "dtm_wait('$1')" "$2" "$status"
+	check "dtm_wait('$1'): $2" "$2" "$status"
 	case $status in
 		succeed|failed) ;;
 		*)
@@ -227,8 +237,8 @@ act_slow()
 	report order-1003 succeed
 	attempts=$(sql shop "SELECT attempts FROM dtm.branches
 		WHERE gid = 'order-1003' AND name = 'shipping' AND op = 'action'")
-	check "calls of /shipping/book" 3 "$attempts"
-	check "hanging calls" 2 "$(calls_of order-1003 | grep -c 'hangs for' || true)"
+	at_least "calls of /shipping/book: 3" 3 "$attempts"
+	check "hanging calls: 2" 2 "$(calls_of order-1003 | grep -c 'hangs for' || true)"
 	# The two that were given up wake in the end; they must not ship a second time.
 	for _ in $(seq 100); do
 		[ "$(calls_of order-1003 | grep -c '/shipping/book *200 ' || true)" -ge 3 ] && break
@@ -237,9 +247,9 @@ act_slow()
 	heading "The calls that had been given up wake later"
 	calls_of order-1003 | grep '/shipping/book' | indent
 	heading "Checks"
-	check "of three calls that did their work, the barrier let pass" 1 \
+	check "calls that the barrier let pass: 1" 1 \
 		"$(calls_of order-1003 | grep -c '/shipping/book *200 booked' || true)"
-	check "and skipped" 2 \
+	at_least "calls that the barrier skipped: 2" 2 \
 		"$(calls_of order-1003 | grep -c '/shipping/book *200 skipped by the barrier' || true)"
 }
 
@@ -276,15 +286,15 @@ act_crash()
 	done
 	heading "Now: pg_ctl restart -m immediate"
 	now=$(sql shop "SELECT dtm_status('order-1004')")
-	check "not finished at this moment" submitted "$now"
+	check "status at this moment: submitted" submitted "$now"
 	# restart keeps the options that the server was started with
 	server -w -m immediate -l "${PG_LOG:-$PGDATA/server.log}" restart >"$work/pg_ctl" 2>&1 ||
 		{ cat "$work/pg_ctl" >&2; die "the server does not come up again"; }
 	say "  the server is up again"
 	report order-1004 succeed
-	check "payments of order 1004" 1 \
+	check "payments of order 1004: 1" 1 \
 		"$(sql shop_payment "SELECT count(*) FROM payment WHERE order_no = 1004 AND amount = 30")"
-	check "shipments of order 1004" 1 \
+	check "shipments of order 1004: 1" 1 \
 		"$(sql shop_shipping "SELECT count(*) FROM shipment WHERE order_no = 1004")"
 }
 
@@ -333,7 +343,7 @@ else
 	failures=$((failures + 1))
 fi
 indent <"$work/check"
-check "transactions that are not finished" 0 \
+check "transactions that are not finished: 0" 0 \
 	"$(sql shop "SELECT count(*) FROM dtm.transactions WHERE status NOT IN ('succeed', 'failed')")"
 
 say ""

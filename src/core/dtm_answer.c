@@ -42,9 +42,9 @@ dtm_answer_meaning(int http_status, const char *body, size_t body_len)
 size_t
 dtm_answer_reason(int http_status, const char *body, size_t body_len, char *buffer, size_t size)
 {
-	char		prefix[16];
-	size_t		used;
-	size_t		written;
+	char prefix[16];
+	size_t used;
+	size_t written;
 
 	if (size == 0)
 		return 0;
@@ -64,12 +64,13 @@ dtm_answer_reason(int http_status, const char *body, size_t body_len, char *buff
 }
 
 size_t
-dtm_answer_rollback_reason(DtmText url, const char *body, size_t body_len, char *buffer, size_t size)
+dtm_answer_rollback_reason(DtmText url, const char *body, size_t body_len, char *buffer,
+						   size_t size)
 {
 	const size_t word_len = sizeof(failure) - 1;
-	size_t		room;
-	size_t		used;
-	size_t		written;
+	size_t room;
+	size_t used;
+	size_t written;
 
 	if (size <= word_len + 1)
 	{
@@ -98,9 +99,9 @@ dtm_answer_rollback_reason(DtmText url, const char *body, size_t body_len, char 
 size_t
 dtm_text_printable(const char *data, size_t len, char *buffer, size_t size)
 {
-	size_t		used = 0;
-	size_t		at = 0;
-	bool		blank = false;
+	size_t used = 0;
+	size_t at = 0;
+	bool blank = false;
 
 	if (size == 0)
 		return 0;
@@ -108,7 +109,7 @@ dtm_text_printable(const char *data, size_t len, char *buffer, size_t size)
 		len = MAX_SOURCE;
 	while (at < len)
 	{
-		size_t		n = 1;
+		size_t n = 1;
 		const char *from = data + at;
 
 		if (is_blank(*from))
@@ -141,7 +142,7 @@ contains(const char *data, size_t len, const char *word)
 {
 	const size_t word_len = strlen(word);
 	const char *at = data;
-	size_t		left = len;
+	size_t left = len;
 
 	while (left >= word_len)
 	{
@@ -164,15 +165,17 @@ contains(const char *data, size_t len, const char *word)
 static size_t
 character_length(const unsigned char *at, size_t left)
 {
-	uint32_t	code = at[0];
-	size_t		n;
+	uint32_t code = at[0];
+	size_t n;
 
 	if (code < 0x80)
 		return code < 0x20 || code == 0x7F ? 0 : 1;
-	n = code >= 0xF0 ? 4 : code >= 0xE0 ? 3 : 2;
+	n = code >= 0xF0 ? 4 : code >= 0xE0 ? 3 :
+										  2;
 	if (code < 0xC2 || code > 0xF4 || n > left)
 		return 0;
-	code &= n == 2 ? 0x1F : n == 3 ? 0x0F : 0x07;
+	code &= n == 2 ? 0x1F : n == 3 ? 0x0F :
+									 0x07;
 	for (size_t i = 1; i < n; i++)
 	{
 		if ((at[i] & 0xC0) != 0x80)

@@ -38,4 +38,4 @@ extern size_t dtm_answer_rollback_reason(DtmText url, const char *body, size_t b
  */
 extern size_t dtm_text_printable(const char *data, size_t len, char *buffer, size_t size);
 
-#endif							/* DTM_ANSWER_H */
+#endif /* DTM_ANSWER_H */

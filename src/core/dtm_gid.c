@@ -9,8 +9,8 @@
  */
 #include "dtm_spec.h"
 
-#define GID_TIME_CHARS 8		/* 57^8 ms are 3500 years */
-#define GID_RANDOM_CHARS 14		/* 57^14 > 2^80 */
+#define GID_TIME_CHARS 8    /* 57^8 ms are 3500 years */
+#define GID_RANDOM_CHARS 14 /* 57^14 > 2^80 */
 #define GID_RANDOM_BYTES 10
 
 /* In ASCII order, so that gids sort as their times do. */
@@ -50,7 +50,7 @@ dtm_gid_make(uint64_t unix_ms, const unsigned char random[10], char out[23])
 		number[i] = random[i];
 	for (int i = GID_TIME_CHARS + GID_RANDOM_CHARS - 1; i >= GID_TIME_CHARS; i--)
 	{
-		unsigned	rest = 0;
+		unsigned rest = 0;
 
 		for (int k = 0; k < GID_RANDOM_BYTES; k++)
 		{

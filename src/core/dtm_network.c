@@ -22,7 +22,7 @@ static void unmap(DtmNetwork *network);
 bool
 dtm_address_from_text(DtmText text, DtmAddress *address)
 {
-	char		copy[INET6_ADDRSTRLEN];
+	char copy[INET6_ADDRSTRLEN];
 
 	memset(address, 0, sizeof(*address));
 	if (text.len == 0 || text.len >= sizeof(copy) || memchr(text.data, '\0', text.len) != NULL)
@@ -59,17 +59,17 @@ dtm_address_forms(DtmAddressForms *forms)
 		embedded(forms, 2);
 	else if (has_prefix(address, compatible, sizeof(compatible)) &&
 			 (address->bytes[12] != 0 || address->bytes[13] != 0 || address->bytes[14] != 0))
-		embedded(forms, 12);	/* but :: and ::1 carry nothing */
+		embedded(forms, 12); /* but :: and ::1 carry nothing */
 }
 
 const char *
 dtm_network_from_text(DtmText text, DtmNetwork *network)
 {
 	const char *slash = text.len > 0 ? memchr(text.data, '/', text.len) : NULL;
-	uint32_t	address_len = slash != NULL ? (uint32_t) (slash - text.data) : text.len;
-	int			prefix = 0;
+	uint32_t address_len = slash != NULL ? (uint32_t) (slash - text.data) : text.len;
+	int prefix = 0;
 
-	if (!dtm_address_from_text((DtmText) {text.data, address_len}, &network->base))
+	if (!dtm_address_from_text((DtmText){text.data, address_len}, &network->base))
 		return slash != NULL ? "is not a network" : "is not an address";
 	network->prefix = network->base.bits;
 	if (slash == NULL)
@@ -111,7 +111,7 @@ has_prefix(const DtmAddress *address, const unsigned char *prefix, size_t len)
 static bool
 same_bits(const unsigned char *a, const unsigned char *b, int bits)
 {
-	int			rest = bits % 8;
+	int rest = bits % 8;
 
 	if (memcmp(a, b, (size_t) (bits / 8)) != 0)
 		return false;

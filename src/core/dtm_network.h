@@ -14,14 +14,14 @@
 
 typedef struct DtmAddress
 {
-	int			bits;			/* 32 or 128 */
+	int bits; /* 32 or 128 */
 	unsigned char bytes[16];
 } DtmAddress;
 
 typedef struct DtmNetwork
 {
-	DtmAddress	base;
-	int			prefix;			/* leading bits that count */
+	DtmAddress base;
+	int prefix; /* leading bits that count */
 } DtmNetwork;
 
 /*
@@ -31,8 +31,8 @@ typedef struct DtmNetwork
  */
 typedef struct DtmAddressForms
 {
-	int			n;
-	DtmAddress	form[2];
+	int n;
+	DtmAddress form[2];
 } DtmAddressForms;
 
 /* A literal address without brackets; false when it is none. */
@@ -47,4 +47,4 @@ extern const char *dtm_network_from_text(DtmText text, DtmNetwork *network);
 /* False also when one is IPv4 and the other IPv6. */
 extern bool dtm_network_contains(const DtmNetwork *network, const DtmAddress *address);
 
-#endif							/* DTM_NETWORK_H */
+#endif /* DTM_NETWORK_H */

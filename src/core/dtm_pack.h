@@ -17,19 +17,19 @@
 
 #include "dtm_types.h"
 
-#define DTM_VARINT_MAX 10		/* bytes of the longest number */
+#define DTM_VARINT_MAX 10 /* bytes of the longest number */
 
 typedef struct DtmWriter
 {
-	char	   *data;			/* NULL = only count */
-	size_t		len;
+	char *data; /* NULL = only count */
+	size_t len;
 } DtmWriter;
 
 typedef struct DtmReader
 {
 	const unsigned char *next;
 	const unsigned char *end;
-	bool		bad;			/* sticky: whatever is read afterwards is zero */
+	bool bad; /* sticky: whatever is read afterwards is zero */
 } DtmReader;
 
 static inline void
@@ -55,7 +55,7 @@ dtm_put_number(DtmWriter *writer, uint64_t number)
 static inline void
 dtm_put_signed(DtmWriter *writer, int64_t number)
 {
-	uint64_t	bits = (uint64_t) number;
+	uint64_t bits = (uint64_t) number;
 
 	dtm_put_number(writer, (bits << 1) ^ (number < 0 ? UINT64_MAX : 0));
 }
@@ -72,7 +72,7 @@ dtm_put_text(DtmWriter *writer, DtmText text)
 static inline DtmReader
 dtm_reader(const char *data, size_t len)
 {
-	DtmReader	reader = {(const unsigned char *) data, (const unsigned char *) data, false};
+	DtmReader reader = {(const unsigned char *) data, (const unsigned char *) data, false};
 
 	if (len > 0)
 		reader.end += len;
@@ -100,9 +100,9 @@ dtm_get_byte(DtmReader *reader)
 static inline uint64_t
 dtm_get_number(DtmReader *reader, uint64_t max)
 {
-	uint64_t	number = 0;
-	int			shift = 0;
-	uint8_t		byte;
+	uint64_t number = 0;
+	int shift = 0;
+	uint8_t byte;
 
 	do
 	{
@@ -127,7 +127,7 @@ dtm_get_number(DtmReader *reader, uint64_t max)
 static inline int64_t
 dtm_get_signed(DtmReader *reader)
 {
-	uint64_t	bits = dtm_get_number(reader, UINT64_MAX);
+	uint64_t bits = dtm_get_number(reader, UINT64_MAX);
 
 	return (int64_t) ((bits >> 1) ^ ((bits & 1) ? UINT64_MAX : 0));
 }
@@ -136,8 +136,8 @@ dtm_get_signed(DtmReader *reader)
 static inline DtmText
 dtm_get_text(DtmReader *reader, uint32_t max)
 {
-	DtmText		text = {"", 0};
-	uint64_t	len = dtm_get_number(reader, max);
+	DtmText text = {"", 0};
+	uint64_t len = dtm_get_number(reader, max);
 
 	if (len > dtm_reader_left(reader))
 		reader->bad = true;
@@ -149,4 +149,4 @@ dtm_get_text(DtmReader *reader, uint32_t max)
 	return text;
 }
 
-#endif							/* DTM_PACK_H */
+#endif /* DTM_PACK_H */

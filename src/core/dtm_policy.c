@@ -23,28 +23,27 @@
 
 typedef enum EntryKind
 {
-	ENTRY_ANY,					/* "*" as host */
+	ENTRY_ANY, /* "*" as host */
 	ENTRY_NAME,
-	ENTRY_BELOW,				/* "*.example.com": host is "example.com" */
+	ENTRY_BELOW, /* "*.example.com": host is "example.com" */
 	ENTRY_NETWORK
 } EntryKind;
 
 typedef struct Entry
 {
-	EntryKind	kind;
-	bool		forbids;
-	DtmScheme	scheme;			/* DTM_SCHEME_EMPTY = both */
-	uint16_t	port;			/* 0 = every */
-	DtmText		host;
-	DtmNetwork	network;
+	EntryKind kind;
+	bool forbids;
+	DtmScheme scheme; /* DTM_SCHEME_EMPTY = both */
+	uint16_t port;    /* 0 = every */
+	DtmText host;
+	DtmNetwork network;
 } Entry;
 
 /* Never called unless an entry is about them in particular. */
 static const char *const closed_networks[] = {
 	"0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32",
 	"100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
-	"::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::254/128"
-};
+	"::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::254/128"};
 
 #define N_CLOSED (sizeof(closed_networks) / sizeof(closed_networks[0]))
 
@@ -56,9 +55,9 @@ static const char closed_name[] = "metadata.google.internal";
 
 struct DtmPolicy
 {
-	size_t		n;
-	Entry	   *entries;
-	DtmNetwork	closed[N_CLOSED];
+	size_t n;
+	Entry *entries;
+	DtmNetwork closed[N_CLOSED];
 };
 
 static size_t count_words(const char *text);
@@ -77,24 +76,24 @@ static DtmText without_dot(DtmText host);
 static bool same_text(DtmText a, DtmText b);
 static char lower(char c);
 static void *fail(char *error, size_t size, const char *format, ...)
-			__attribute__((format(printf, 3, 4)));
+	__attribute__((format(printf, 3, 4)));
 
 DtmPolicy *
 dtm_policy_parse(const char *text, DtmArena *arena, char *error, size_t error_size)
 {
-	size_t		n = count_words(text);
-	size_t		text_len = strlen(text);
-	DtmPolicy  *policy = arena->alloc(arena->context,
-									  sizeof(DtmPolicy) + n * sizeof(Entry) + text_len + 1);
-	char	   *copy;
+	size_t n = count_words(text);
+	size_t text_len = strlen(text);
+	DtmPolicy *policy = arena->alloc(arena->context,
+									 sizeof(DtmPolicy) + n * sizeof(Entry) + text_len + 1);
+	char *copy;
 	const char *at;
-	DtmText		word;
+	DtmText word;
 
 	if (policy == NULL)
 		return fail(error, error_size, "out of memory");
 	for (size_t i = 0; i < N_CLOSED; i++)
 	{
-		DtmText		network = {closed_networks[i], (uint32_t) strlen(closed_networks[i])};
+		DtmText network = {closed_networks[i], (uint32_t) strlen(closed_networks[i])};
 
 		if (dtm_network_from_text(network, &policy->closed[i]) != NULL)
 			return fail(error, error_size, "\"%s\" is not a network", closed_networks[i]);
@@ -107,7 +106,7 @@ dtm_policy_parse(const char *text, DtmArena *arena, char *error, size_t error_si
 	for (at = next_word(copy, &word); word.len > 0; at = next_word(at, &word))
 	{
 		const char *problem = parse_entry(word, &policy->entries[policy->n]);
-		char		quoted[80];
+		char quoted[80];
 
 		if (problem != NULL)
 		{
@@ -123,8 +122,9 @@ bool
 dtm_policy_allows_target(const DtmPolicy *policy, const DtmTarget *target)
 {
 	DtmAddressForms forms;
-	bool		allowed = false;
-	bool		listed = false;
+	bool allowed = false;
+	bool listed = false;
+	DtmText closed = {closed_name, sizeof(closed_name) - 1};
 
 	if (target->scheme == DTM_SCHEME_SQL || target->scheme == DTM_SCHEME_EMPTY)
 		return true;
@@ -140,7 +140,7 @@ dtm_policy_allows_target(const DtmPolicy *policy, const DtmTarget *target)
 	for (size_t i = 0; i < policy->n; i++)
 	{
 		const Entry *entry = &policy->entries[i];
-		bool		matches = name_matches(entry, target->host);
+		bool matches = name_matches(entry, target->host);
 
 		if (!applies(entry, target))
 			continue;
@@ -151,11 +151,7 @@ dtm_policy_allows_target(const DtmPolicy *policy, const DtmTarget *target)
 		if (!entry->forbids && matches && entry->kind == ENTRY_NAME)
 			listed = true;
 	}
-	if (!listed && same_text(without_dot(target->host),
-							 (DtmText)
-							 {
-								 closed_name, sizeof(closed_name) - 1
-							 }))
+	if (!listed && same_text(without_dot(target->host), closed))
 		return false;
 	return allowed;
 }
@@ -169,7 +165,7 @@ dtm_policy_allows_address(const DtmPolicy *policy, const DtmTarget *target,
 	if (!dtm_policy_allows_target(policy, target))
 		return false;
 	if (target->scheme != DTM_SCHEME_HTTP && target->scheme != DTM_SCHEME_HTTPS)
-		return false;			/* what has no host makes no connection */
+		return false; /* what has no host makes no connection */
 	if (address->sa_family == AF_INET)
 	{
 		const struct sockaddr_in *in = (const struct sockaddr_in *) (const void *) address;
@@ -193,8 +189,8 @@ dtm_policy_allows_address(const DtmPolicy *policy, const DtmTarget *target,
 static size_t
 count_words(const char *text)
 {
-	size_t		n = 0;
-	DtmText		word;
+	size_t n = 0;
+	DtmText word;
 
 	for (text = next_word(text, &word); word.len > 0; text = next_word(text, &word))
 		n++;
@@ -227,15 +223,15 @@ parse_entry(DtmText word, Entry *entry)
 		word.len--;
 	}
 	if (word.len >= sizeof(http) - 1 &&
-		same_text((DtmText) {word.data, sizeof(http) - 1}, (DtmText) {http, sizeof(http) - 1}))
+		same_text((DtmText){word.data, sizeof(http) - 1}, (DtmText){http, sizeof(http) - 1}))
 	{
 		entry->scheme = DTM_SCHEME_HTTP;
 		word.data += sizeof(http) - 1;
 		word.len -= sizeof(http) - 1;
 	}
 	else if (word.len >= sizeof(https) - 1 &&
-			 same_text((DtmText) {word.data, sizeof(https) - 1},
-					   (DtmText) {https, sizeof(https) - 1}))
+			 same_text((DtmText){word.data, sizeof(https) - 1},
+					   (DtmText){https, sizeof(https) - 1}))
 	{
 		entry->scheme = DTM_SCHEME_HTTPS;
 		word.data += sizeof(https) - 1;
@@ -255,7 +251,7 @@ static const char *
 parse_host(DtmText word, Entry *entry)
 {
 	const char *colon = memchr(word.data, ':', word.len);
-	DtmText		host = word;
+	DtmText host = word;
 	const char *problem;
 
 	if (memchr(word.data, '/', word.len) != NULL || memchr(word.data, '%', word.len) != NULL)
@@ -265,14 +261,14 @@ parse_host(DtmText word, Entry *entry)
 	}
 	if (colon != NULL)
 	{
-		uint32_t	len = (uint32_t) (colon - word.data);
+		uint32_t len = (uint32_t) (colon - word.data);
 
 		if (memchr(colon + 1, ':', word.len - len - 1) != NULL)
 		{
 			entry->kind = ENTRY_NETWORK;
 			return dtm_network_from_text(word, &entry->network);
 		}
-		problem = parse_entry_port((DtmText) {colon + 1, word.len - len - 1}, &entry->port);
+		problem = parse_entry_port((DtmText){colon + 1, word.len - len - 1}, &entry->port);
 		if (problem != NULL)
 			return problem;
 		host.len = len;
@@ -307,10 +303,10 @@ parse_bracketed(DtmText word, Entry *entry)
 {
 	const char *bracket = memchr(word.data, ']', word.len);
 	const char *problem;
-	char		text[64];
-	DtmText		inner = {word.data + 1, 0};
-	DtmText		behind = {NULL, 0};
-	int			len;
+	char text[64];
+	DtmText inner = {word.data + 1, 0};
+	DtmText behind = {NULL, 0};
+	int len;
 
 	if (bracket == NULL)
 		return "has no closing bracket";
@@ -328,18 +324,18 @@ parse_bracketed(DtmText word, Entry *entry)
 	{
 		len = snprintf(text, sizeof(text), "%.*s%.*s", (int) inner.len, inner.data,
 					   (int) behind.len, behind.data);
-		return dtm_network_from_text((DtmText) {text, (uint32_t) len}, &entry->network);
+		return dtm_network_from_text((DtmText){text, (uint32_t) len}, &entry->network);
 	}
 	if (behind.data[0] != ':')
 		return "goes on behind the address";
-	problem = parse_entry_port((DtmText) {behind.data + 1, behind.len - 1}, &entry->port);
+	problem = parse_entry_port((DtmText){behind.data + 1, behind.len - 1}, &entry->port);
 	return problem != NULL ? problem : dtm_network_from_text(inner, &entry->network);
 }
 
 static const char *
 parse_entry_port(DtmText text, uint16_t *port)
 {
-	uint32_t	number = 0;
+	uint32_t number = 0;
 
 	for (uint32_t i = 0; i < text.len; i++)
 	{
@@ -359,9 +355,9 @@ parse_entry_port(DtmText text, uint16_t *port)
 static bool
 is_name(DtmText host)
 {
-	char		url[8 + 256];
-	DtmTarget	target;
-	int			len;
+	char url[8 + 256];
+	DtmTarget target;
+	int len;
 
 	if (host.len == 0 || host.len > 253)
 		return false;
@@ -381,7 +377,7 @@ applies(const Entry *entry, const DtmTarget *target)
 static bool
 name_matches(const Entry *entry, DtmText host)
 {
-	DtmText		tail;
+	DtmText tail;
 
 	host = without_dot(host);
 	switch (entry->kind)
@@ -417,7 +413,7 @@ address_matches(const Entry *entry, const DtmAddressForms *forms)
 static bool
 judge(const DtmPolicy *policy, const DtmTarget *target, const DtmAddressForms *forms)
 {
-	bool		allowed = false;
+	bool allowed = false;
 
 	for (size_t i = 0; i < policy->n; i++)
 	{
@@ -439,12 +435,12 @@ judge(const DtmPolicy *policy, const DtmTarget *target, const DtmAddressForms *f
 static bool
 is_open(const DtmPolicy *policy, const DtmTarget *target, const DtmAddress *address)
 {
-	int			meant = address->bits == 32 ? MEANT_BITS_IPV4 : MEANT_BITS_IPV6;
+	int meant = address->bits == 32 ? MEANT_BITS_IPV4 : MEANT_BITS_IPV6;
 
 	for (size_t k = 0; k < N_CLOSED; k++)
 	{
 		const DtmNetwork *closed = &policy->closed[k];
-		bool		listed = false;
+		bool listed = false;
 
 		if (!dtm_network_contains(closed, address))
 			continue;
@@ -491,7 +487,7 @@ lower(char c)
 static void *
 fail(char *error, size_t size, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	vsnprintf(error, size, format, args);

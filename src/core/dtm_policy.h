@@ -25,7 +25,7 @@
  * "Listed" is an entry that lies within the forbidden network or is a
  * network of at most 256 (IPv4) or 2^64 (IPv6) addresses around it: neither
  * "*" nor 0.0.0.0/0 nor a host's name is enough.  IPv4 addresses dressed up
- * as IPv6 (mapped, compatible, 6to4, NAT64) are judged as both.
+ * as IPv6 (mapped, compatible, 6to4, NAT64) are judged by the IPv4 address too.
  *
  * -------------------------------------------------------------------------
  */
@@ -58,4 +58,4 @@ extern bool dtm_policy_allows_target(const DtmPolicy *policy, const DtmTarget *t
 extern bool dtm_policy_allows_address(const DtmPolicy *policy, const DtmTarget *target,
 									  const struct sockaddr *address);
 
-#endif							/* DTM_POLICY_H */
+#endif /* DTM_POLICY_H */

@@ -13,52 +13,51 @@
 
 #include <string.h>
 
-#define MAX_KEY 16				/* longer keys are nobody of ours */
+#define MAX_KEY 16 /* longer keys are nobody of ours */
 
 typedef enum ValueState
 {
-	VALUE_MISSING,				/* in the order of the problems in explain() */
+	VALUE_MISSING, /* in the order of the problems in explain() */
 	VALUE_TOO_LONG,
-	VALUE_MALFORMED,			/* a "%" without two digits behind it */
-	VALUE_CONTROL,				/* decodes to a control character */
+	VALUE_MALFORMED, /* a "%" without two digits behind it */
+	VALUE_CONTROL,   /* decodes to a control character */
 	VALUE_FINE
 } ValueState;
 
 typedef struct Parameter
 {
 	const char *key;
-	char	   *out;
-	size_t		size;
-	bool		seen;
-	ValueState	state;
+	char *out;
+	size_t size;
+	bool seen;
+	ValueState state;
 } Parameter;
 
 static DtmText find_query(const char *request, size_t len);
 static void read_pair(DtmText pair, Parameter *parameters, int n);
 static ValueState decode(DtmText text, char *out, size_t size);
-static int	hex_value(char c);
+static int hex_value(char c);
 static const char *explain(const char *key, ValueState state);
 
 const char *
 dtm_request_parse(const char *request, size_t len, DtmRequest *out, const char **field)
 {
-	char		legacy_op[sizeof(out->op)] = "";
-	Parameter	parameters[] =
-	{
-		{"trans_type", out->trans_type, sizeof(out->trans_type), false, VALUE_MISSING},
-		{"gid", out->gid, sizeof(out->gid), false, VALUE_MISSING},
-		{"branch_id", out->branch_id, sizeof(out->branch_id), false, VALUE_MISSING},
-		{"op", out->op, sizeof(out->op), false, VALUE_MISSING},
-		{"branch_type", legacy_op, sizeof(legacy_op), false, VALUE_MISSING}
-	};
-	DtmText		query = find_query(request, len);
+	char legacy_op[sizeof(out->op)] = "";
+	Parameter parameters[] =
+		{
+			{"trans_type", out->trans_type, sizeof(out->trans_type), false, VALUE_MISSING},
+			{"gid", out->gid, sizeof(out->gid), false, VALUE_MISSING},
+			{"branch_id", out->branch_id, sizeof(out->branch_id), false, VALUE_MISSING},
+			{"op", out->op, sizeof(out->op), false, VALUE_MISSING},
+			{"branch_type", legacy_op, sizeof(legacy_op), false, VALUE_MISSING}};
+	DtmText query = find_query(request, len);
 
 	memset(out, 0, sizeof(*out));
 	*field = NULL;
 	while (query.len > 0)
 	{
 		const char *end = memchr(query.data, '&', query.len);
-		DtmText		pair = query;
+		DtmText pair = query;
 
 		if (end != NULL)
 			pair.len = (uint32_t) (end - query.data);
@@ -91,10 +90,10 @@ dtm_request_parse(const char *request, size_t len, DtmRequest *out, const char *
 static DtmText
 find_query(const char *request, size_t len)
 {
-	DtmText		query = {request, 0};
+	DtmText query = {request, 0};
 	const char *end;
 	const char *mark;
-	bool		is_url = len > 0 && request[0] == '/';
+	bool is_url = len > 0 && request[0] == '/';
 
 	/* more than this is no request line */
 	if (len > 64 * 1024)
@@ -131,9 +130,9 @@ static void
 read_pair(DtmText pair, Parameter *parameters, int n)
 {
 	const char *equals = pair.len > 0 ? memchr(pair.data, '=', pair.len) : NULL;
-	DtmText		key = pair;
-	DtmText		value = {"", 0};
-	char		name[MAX_KEY];
+	DtmText key = pair;
+	DtmText value = {"", 0};
+	char name[MAX_KEY];
 
 	if (equals != NULL)
 	{
@@ -158,7 +157,7 @@ read_pair(DtmText pair, Parameter *parameters, int n)
 static ValueState
 decode(DtmText text, char *out, size_t size)
 {
-	size_t		used = 0;
+	size_t used = 0;
 
 	for (uint32_t i = 0; i < text.len; i++)
 	{
@@ -168,8 +167,8 @@ decode(DtmText text, char *out, size_t size)
 			c = ' ';
 		else if (c == '%')
 		{
-			int			high = i + 2 < text.len ? hex_value(text.data[i + 1]) : -1;
-			int			low = i + 2 < text.len ? hex_value(text.data[i + 2]) : -1;
+			int high = i + 2 < text.len ? hex_value(text.data[i + 1]) : -1;
+			int low = i + 2 < text.len ? hex_value(text.data[i + 2]) : -1;
 
 			if (high < 0 || low < 0)
 				return VALUE_MALFORMED;
@@ -202,21 +201,25 @@ hex_value(char c)
 static const char *
 explain(const char *key, ValueState state)
 {
-#define PROBLEMS(name) \
-	{name, {"has no \"" name "\"", "has a \"" name "\" that is too long", \
-			"has a \"" name "\" with a malformed \"%\" escape", \
-			"has a \"" name "\" with a control character"}}
+#define PROBLEMS(name)                                                    \
+	{                                                                     \
+		name,                                                             \
+		{                                                                 \
+			"has no \"" name "\"", "has a \"" name "\" that is too long", \
+				"has a \"" name "\" with a malformed \"%\" escape",       \
+				"has a \"" name "\" with a control character"             \
+		}                                                                 \
+	}
 	static const struct
 	{
 		const char *key;
 		const char *problem[4];
-	}			table[] =
-	{
-		PROBLEMS("trans_type"),
-		PROBLEMS("gid"),
-		PROBLEMS("branch_id"),
-		PROBLEMS("op")
-	};
+	} table[] =
+		{
+			PROBLEMS("trans_type"),
+			PROBLEMS("gid"),
+			PROBLEMS("branch_id"),
+			PROBLEMS("op")};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (strcmp(table[i].key, key) == 0)

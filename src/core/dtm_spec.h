@@ -16,9 +16,9 @@
 #include "dtm_trans.h"
 
 /* Bounds on options; what is longer is taken for a slip of the pen. */
-#define DTM_MAX_OPTION_MS INT64_C(31536000000)	/* 365 days */
-#define DTM_MAX_REQUEST_TIMEOUT_MS 86400000 /* a day */
-#define DTM_MAX_RETRY_INTERVAL_MS 604800000 /* a week */
+#define DTM_MAX_OPTION_MS INT64_C(31536000000) /* 365 days */
+#define DTM_MAX_REQUEST_TIMEOUT_MS 86400000    /* a day */
+#define DTM_MAX_RETRY_INTERVAL_MS 604800000    /* a week */
 #define DTM_MAX_RETRY_LIMIT 1000000
 #define DTM_MAX_SEARCH_PATH_LEN 8192
 
@@ -36,19 +36,19 @@ typedef enum DtmJsonKind
 typedef enum DtmSpecErrorCode
 {
 	DTM_SPEC_OK = 0,
-	DTM_SPEC_INVALID,			/* 22023 invalid_parameter_value */
-	DTM_SPEC_LIMIT,				/* 54000 program_limit_exceeded */
-	DTM_SPEC_UNSUPPORTED,		/* 0A000 feature_not_supported */
-	DTM_SPEC_NOMEM				/* 53200 out_of_memory */
+	DTM_SPEC_INVALID,     /* 22023 invalid_parameter_value */
+	DTM_SPEC_LIMIT,       /* 54000 program_limit_exceeded */
+	DTM_SPEC_UNSUPPORTED, /* 0A000 feature_not_supported */
+	DTM_SPEC_NOMEM        /* 53200 out_of_memory */
 } DtmSpecErrorCode;
 
 typedef struct DtmSpecError
 {
 	DtmSpecErrorCode code;
-	int			step;			/* 0-based; -1 = not about one step */
-	char		field[64];		/* "action", "after", "gid", ... or "" */
-	char		message[256];	/* primary message, e.g. step 2 has no "action" */
-	char		hint[256];		/* may be empty */
+	int step;          /* 0-based; -1 = not about one step */
+	char field[64];    /* "action", "after", "gid", ... or "" */
+	char message[256]; /* primary message, e.g. step 2 has no "action" */
+	char hint[256];    /* may be empty */
 } DtmSpecError;
 
 typedef struct DtmSpecBuilder DtmSpecBuilder;
@@ -99,7 +99,7 @@ extern bool dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const
 extern bool dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role,
 								   const char *name, size_t len);
 
-extern int	dtm_spec_step_count(const DtmSpecBuilder *builder);
+extern int dtm_spec_step_count(const DtmSpecBuilder *builder);
 extern DtmText dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role);
 
 /*
@@ -129,18 +129,21 @@ extern const DtmSpecError *dtm_spec_error(const DtmSpecBuilder *builder);
 
 /*
  * For a caller that walks JSON: refuse what it found itself (a step that is
- * no object ...), with a printf format.  Always false.  step -1 = none.
+ * no object ...), with a printf format.  Always false.  step -1 = none, else
+ * "step N " is put in front (with a colon when the format begins with a
+ * quote), unless the format begins with it.
  */
 extern bool dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step,
 							const char *field, const char *hint, const char *format, ...)
 #if defined(__GNUC__)
-			__attribute__((format(printf, 6, 7)))
+	__attribute__((format(printf, 6, 7)))
 #endif
-			;
+	;
 
 /*
  * The packed form of the spec part of any transaction, whatever its mode;
- * start_at - created_at is stored in milliseconds.  Deterministic.   DTM_LIMIT beyond DTM_MAX_SPEC_LEN.
+ * start_at - created_at is stored in milliseconds.  Deterministic.  DTM_LIMIT
+ * beyond DTM_MAX_SPEC_LEN.
  */
 extern DtmRc dtm_spec_pack(const DtmTrans *trans, DtmArena *arena, const char **packed,
 						   size_t *packed_len) DTM_MUST_CHECK;
@@ -175,4 +178,4 @@ extern const char *dtm_gid_check(const char *gid, size_t len);
  */
 extern void dtm_gid_make(uint64_t unix_ms, const unsigned char random[10], char out[23]);
 
-#endif							/* DTM_SPEC_H */
+#endif /* DTM_SPEC_H */

@@ -15,17 +15,17 @@
 #include "dtm_spec_rules.h"
 #include "dtm_url.h"
 
-#define FIRST_STEPS 8			/* allocated at first */
+#define FIRST_STEPS 8 /* allocated at first */
 #define FIRST_AFTER 8
 
 static const char step_hint[] =
-"Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.";
+	"Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.";
 static const char target_hint[] =
-"A target begins with \"http://\", \"https://\" or \"sql:\".";
+	"A target begins with \"http://\", \"https://\" or \"sql:\".";
 static const char after_hint[] =
-"\"after\" is an array of step numbers counted from 0, e.g. [0, 1].";
+	"\"after\" is an array of step numbers counted from 0, e.g. [0, 1].";
 
-typedef bool (*FieldSetter) (DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
+typedef bool (*FieldSetter)(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 
 static bool set_action(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool set_compensate(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
@@ -45,23 +45,22 @@ static bool check_order(DtmSpecBuilder *builder);
 static bool not_about_a_step(DtmSpecBuilder *builder);
 static DtmBranch *last_branch(DtmSpecBuilder *builder);
 static DtmStepExtra *last_extra(DtmSpecBuilder *builder);
-static int	last_step(const DtmSpecBuilder *builder);
+static int last_step(const DtmSpecBuilder *builder);
 
 static const struct
 {
 	const char *key;
 	FieldSetter set;
-}			saga_fields[] =
-{
-	{"action", set_action},
-	{"compensate", set_compensate},
-	{"payload", set_payload},
-	{"name", set_name},
-	{"headers", set_headers},
-	{"after", set_after},
-	{"request_timeout", set_request_timeout},
-	{"retry_limit", set_retry_limit}
-};
+} saga_fields[] =
+	{
+		{"action", set_action},
+		{"compensate", set_compensate},
+		{"payload", set_payload},
+		{"name", set_name},
+		{"headers", set_headers},
+		{"after", set_after},
+		{"request_timeout", set_request_timeout},
+		{"retry_limit", set_retry_limit}};
 
 #define N_SAGA_FIELDS (sizeof(saga_fields) / sizeof(saga_fields[0]))
 
@@ -96,8 +95,8 @@ dtm_spec_begin(DtmArena *arena, DtmTransType type, DtmSpecError *error)
 bool
 dtm_spec_step_begin(DtmSpecBuilder *builder)
 {
-	DtmText		none = {"", 0};
-	DtmBranch  *branch;
+	DtmText none = {"", 0};
+	DtmBranch *branch;
 
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
@@ -122,13 +121,13 @@ bool
 dtm_spec_step_field(DtmSpecBuilder *builder, const char *key, size_t key_len, DtmJsonKind kind,
 					const char *value, size_t value_len)
 {
-	DtmText		text = {value, (uint32_t) value_len};
-	DtmQuoted	quoted;
+	DtmText text = {value, (uint32_t) value_len};
+	DtmQuoted quoted;
 
 	if (not_about_a_step(builder))
 		return false;
 	if (value_len > UINT32_MAX)
-		text.len = UINT32_MAX;	/* beyond every limit as well */
+		text.len = UINT32_MAX; /* beyond every limit as well */
 
 	for (size_t i = 0; i < N_SAGA_FIELDS; i++)
 		if (strlen(saga_fields[i].key) == key_len &&
@@ -137,7 +136,7 @@ dtm_spec_step_field(DtmSpecBuilder *builder, const char *key, size_t key_len, Dt
 
 	quoted = dtm_spec_quote(key, key_len < 60 ? key_len : 60);
 	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, last_step(builder), quoted.text,
-						   "The keys of a step are \"action\", \"compensate\", \"payload\", \"name\", "
+						   "Keys of a step: \"action\", \"compensate\", \"payload\", \"name\", "
 						   "\"headers\", \"after\", \"request_timeout\" and \"retry_limit\".",
 						   "has an unknown key \"%s\"", quoted.text);
 }
@@ -146,8 +145,8 @@ bool
 dtm_spec_step_header(DtmSpecBuilder *builder, const char *name, size_t name_len, DtmJsonKind kind,
 					 const char *value, size_t value_len)
 {
-	DtmText		name_text = {name, (uint32_t) name_len};
-	DtmText		value_text = {value, (uint32_t) value_len};
+	DtmText name_text = {name, (uint32_t) name_len};
+	DtmText value_text = {value, (uint32_t) value_len};
 
 	if (not_about_a_step(builder))
 		return false;
@@ -169,9 +168,9 @@ dtm_spec_step_after_begin(DtmSpecBuilder *builder)
 bool
 dtm_spec_step_after(DtmSpecBuilder *builder, DtmJsonKind kind, const char *value, size_t value_len)
 {
-	int64_t		number;
-	bool		exact;
-	int			step = last_step(builder);
+	int64_t number;
+	bool exact;
+	int step = last_step(builder);
 
 	if (not_about_a_step(builder))
 		return false;
@@ -192,7 +191,7 @@ dtm_spec_step_after(DtmSpecBuilder *builder, DtmJsonKind kind, const char *value
 bool
 dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes, size_t len)
 {
-	DtmText		payload;
+	DtmText payload;
 
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
@@ -201,7 +200,7 @@ dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes
 							   "there is no step %d for a payload", step);
 	if (len > DTM_MAX_PAYLOAD_LEN)
 		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, step, "payload",
-							   "Send large data by reference, e.g. a key that the service looks up.",
+							   "Send large data by reference, e.g. by a key.",
 							   "\"payload\" is longer than %d bytes", DTM_MAX_PAYLOAD_LEN);
 	if (!dtm_spec_copy(builder, bytes, len, &payload))
 		return false;
@@ -212,7 +211,8 @@ dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes
 }
 
 bool
-dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role, const char *name, size_t len)
+dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role, const char *name,
+					   size_t len)
 {
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
@@ -231,7 +231,7 @@ dtm_spec_step_count(const DtmSpecBuilder *builder)
 DtmText
 dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role)
 {
-	DtmText		none = {"", 0};
+	DtmText none = {"", 0};
 
 	if (step < 0 || step >= builder->trans.n_branches || (int) role < 0 || role >= DTM_ROLES)
 		return none;
@@ -241,8 +241,8 @@ dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role)
 bool
 dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len)
 {
-	DtmTrans   *trans = &builder->trans;
-	DtmRc		rc;
+	DtmTrans *trans = &builder->trans;
+	DtmRc rc;
 
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
@@ -296,7 +296,7 @@ set_payload(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 static bool
 set_name(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 {
-	int			step = last_step(builder);
+	int step = last_step(builder);
 
 	if (kind == DTM_JSON_NULL)
 		value.len = 0;
@@ -338,8 +338,8 @@ set_after(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 static bool
 set_request_timeout(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 {
-	int64_t		ms = 0;
-	bool		exact;
+	int64_t ms = 0;
+	bool exact;
 
 	if (kind != DTM_JSON_NULL &&
 		(kind != DTM_JSON_NUMBER || !dtm_decimal_parse(value.data, value.len, 3, &ms, &exact) ||
@@ -347,7 +347,8 @@ set_request_timeout(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, last_step(builder), "request_timeout",
 							   "Give seconds, e.g. 2.5; at least 0.001.",
 							   "\"request_timeout\" must be a number of seconds greater than 0 "
-							   "and at most %d", DTM_MAX_REQUEST_TIMEOUT_MS / 1000);
+							   "and at most %d",
+							   DTM_MAX_REQUEST_TIMEOUT_MS / 1000);
 	last_branch(builder)->request_timeout_ms = (int32_t) ms;
 	return true;
 }
@@ -355,8 +356,8 @@ set_request_timeout(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 static bool
 set_retry_limit(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 {
-	int64_t		limit = -1;
-	bool		exact = true;
+	int64_t limit = -1;
+	bool exact = true;
 
 	if (kind != DTM_JSON_NULL &&
 		(kind != DTM_JSON_NUMBER || !dtm_decimal_parse(value.data, value.len, 0, &limit, &exact) ||
@@ -371,7 +372,7 @@ set_retry_limit(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 static bool
 set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind kind, DtmText value)
 {
-	DtmTarget	target;
+	DtmTarget target;
 	const char *problem;
 
 	if (kind == DTM_JSON_NULL)
@@ -389,7 +390,7 @@ set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind ki
 static bool
 refuse_target(DtmSpecBuilder *builder, const char *field, const char *problem, DtmText value)
 {
-	DtmQuoted	quoted = dtm_spec_quote(value.data, value.len);
+	DtmQuoted quoted = dtm_spec_quote(value.data, value.len);
 	DtmSpecErrorCode code = DTM_SPEC_INVALID;
 
 	if (value.len > DTM_MAX_URL_LEN)
@@ -407,14 +408,14 @@ refuse_target(DtmSpecBuilder *builder, const char *field, const char *problem, D
 static bool
 add_after(DtmSpecBuilder *builder, uint16_t step)
 {
-	DtmBranch  *branch = last_branch(builder);
+	DtmBranch *branch = last_branch(builder);
 	DtmStepExtra *extra = last_extra(builder);
-	int			low = 0;
-	int			high = branch->n_after;
+	int low = 0;
+	int high = branch->n_after;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 
 		if (extra->after[middle] < step)
 			low = middle + 1;
@@ -426,8 +427,8 @@ add_after(DtmSpecBuilder *builder, uint16_t step)
 
 	if (branch->n_after == extra->after_size)
 	{
-		int			size = extra->after_size == 0 ? FIRST_AFTER : extra->after_size * 2;
-		uint16_t   *grown = dtm_spec_alloc(builder, (size_t) size * sizeof(uint16_t));
+		int size = extra->after_size == 0 ? FIRST_AFTER : extra->after_size * 2;
+		uint16_t *grown = dtm_spec_alloc(builder, (size_t) size * sizeof(uint16_t));
 
 		if (grown == NULL)
 			return false;
@@ -446,8 +447,8 @@ add_after(DtmSpecBuilder *builder, uint16_t step)
 static bool
 grow_steps(DtmSpecBuilder *builder)
 {
-	int			size = builder->size == 0 ? FIRST_STEPS : builder->size * 2;
-	DtmBranch  *branches = dtm_spec_alloc(builder, (size_t) size * sizeof(DtmBranch));
+	int size = builder->size == 0 ? FIRST_STEPS : builder->size * 2;
+	DtmBranch *branches = dtm_spec_alloc(builder, (size_t) size * sizeof(DtmBranch));
 	DtmStepExtra *extra = dtm_spec_alloc(builder, (size_t) size * sizeof(DtmStepExtra));
 
 	if (branches == NULL || extra == NULL)
@@ -467,8 +468,8 @@ static bool
 check_order(DtmSpecBuilder *builder)
 {
 	const DtmTrans *trans = &builder->trans;
-	int			step = 0;
-	DtmRc		rc;
+	int step = 0;
+	DtmRc rc;
 
 	for (int i = 0; i < trans->n_branches; i++)
 	{

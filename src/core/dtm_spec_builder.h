@@ -14,41 +14,41 @@
 
 typedef struct DtmHeaderPair
 {
-	DtmText		name;
-	DtmText		value;
+	DtmText name;
+	DtmText value;
 } DtmHeaderPair;
 
 /* Sorted by name, each name once. */
 typedef struct DtmHeaderList
 {
-	DtmHeaderPair *pairs;		/* room for DTM_MAX_HEADERS, or NULL */
-	int			n;
+	DtmHeaderPair *pairs; /* room for DTM_MAX_HEADERS, or NULL */
+	int n;
 } DtmHeaderList;
 
 /* What a step needs beside its DtmBranch until it is packed. */
 typedef struct DtmStepExtra
 {
-	bool		has_action;		/* given, though perhaps as "" */
+	bool has_action; /* given, though perhaps as "" */
 	DtmHeaderList headers;
-	uint16_t   *after;			/* sorted, each once */
-	int			after_size;		/* allocated */
+	uint16_t *after; /* sorted, each once */
+	int after_size;  /* allocated */
 } DtmStepExtra;
 
 struct DtmSpecBuilder
 {
-	DtmArena   *arena;
-	DtmTrans	trans;			/* created_at 0, so start_at is start_after */
-	DtmStepExtra *extra;		/* as many as trans.branches */
-	int			size;			/* allocated branches */
+	DtmArena *arena;
+	DtmTrans trans;      /* created_at 0, so start_at is start_after */
+	DtmStepExtra *extra; /* as many as trans.branches */
+	int size;            /* allocated branches */
 	DtmHeaderList headers;
-	size_t		bytes;			/* copied so far, bounds the memory */
+	size_t bytes; /* copied so far, bounds the memory */
 	DtmSpecError error;
 };
 
 /* Printable, shortened form of what the user gave, for a message. */
 typedef struct DtmQuoted
 {
-	char		text[112];
+	char text[112];
 } DtmQuoted;
 
 extern DtmQuoted dtm_spec_quote(const char *data, size_t len);
@@ -67,4 +67,4 @@ extern bool dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, in
 extern bool dtm_spec_pack_headers(DtmSpecBuilder *builder, const DtmHeaderList *list,
 								  DtmText *out);
 
-#endif							/* DTM_SPEC_BUILDER_H */
+#endif /* DTM_SPEC_BUILDER_H */

@@ -90,8 +90,8 @@ bool
 dtm_spec_add_header(DtmSpecBuilder *builder, const char *name, size_t name_len, DtmJsonKind kind,
 					const char *value, size_t value_len)
 {
-	DtmText		name_text = {name, (uint32_t) name_len};
-	DtmText		value_text = {value, (uint32_t) value_len};
+	DtmText name_text = {name, (uint32_t) name_len};
+	DtmText value_text = {value, (uint32_t) value_len};
 
 	if (name_len > DTM_MAX_HEADER_LEN || value_len > DTM_MAX_HEADER_LEN)
 		name_text.len = value_text.len = DTM_MAX_HEADER_LEN + 1;
@@ -103,8 +103,8 @@ dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, int step, DtmT
 					DtmJsonKind kind, DtmText value)
 {
 	DtmHeaderPair pair;
-	int			at = 0;
-	int			order = -1;
+	int at = 0;
+	int order = -1;
 
 	if (!check_header(builder, step, name, kind, value))
 		return false;
@@ -136,7 +136,7 @@ dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, int step, DtmT
 bool
 dtm_spec_pack_headers(DtmSpecBuilder *builder, const DtmHeaderList *list, DtmText *out)
 {
-	DtmWriter	writer = {NULL, 0};
+	DtmWriter writer = {NULL, 0};
 
 	out->data = "";
 	out->len = 0;
@@ -173,8 +173,8 @@ dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step, const 
 				const char *hint, const char *format, ...)
 {
 	DtmSpecError *error = &builder->error;
-	int			len = 0;
-	va_list		args;
+	int len = 0;
+	va_list args;
 
 	if (error->code != DTM_SPEC_OK)
 		return false;
@@ -184,7 +184,7 @@ dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step, const 
 	snprintf(error->hint, sizeof(error->hint), "%s", hint != NULL ? hint : "");
 
 	/* "step 2 has no ..." reads on, "step 2: "action" is ..." begins anew */
-	if (step >= 0)
+	if (step >= 0 && strncmp(format, "step ", 5) != 0)
 		len = snprintf(error->message, sizeof(error->message),
 					   format[0] == '"' ? "step %d: " : "step %d ", step);
 	va_start(args, format);
@@ -196,8 +196,8 @@ dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step, const 
 DtmQuoted
 dtm_spec_quote(const char *data, size_t len)
 {
-	DtmQuoted	quoted;
-	size_t		written = dtm_text_printable(data, len, quoted.text, sizeof(quoted.text) - 3);
+	DtmQuoted quoted;
+	size_t written = dtm_text_printable(data, len, quoted.text, sizeof(quoted.text) - 3);
 
 	/* cleaning never shortens by itself but for white space */
 	if (len > written && written + 8 > sizeof(quoted.text) - 3)
@@ -208,7 +208,7 @@ dtm_spec_quote(const char *data, size_t len)
 void *
 dtm_spec_alloc(DtmSpecBuilder *builder, size_t size)
 {
-	void	   *memory = builder->arena->alloc(builder->arena->context, size);
+	void *memory = builder->arena->alloc(builder->arena->context, size);
 
 	if (memory == NULL)
 		dtm_spec_refuse(builder, DTM_SPEC_NOMEM, -1, "", NULL, "out of memory");
@@ -218,7 +218,7 @@ dtm_spec_alloc(DtmSpecBuilder *builder, size_t size)
 bool
 dtm_spec_copy(DtmSpecBuilder *builder, const char *data, size_t len, DtmText *out)
 {
-	char	   *copy;
+	char *copy;
 
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
@@ -228,7 +228,7 @@ dtm_spec_copy(DtmSpecBuilder *builder, const char *data, size_t len, DtmText *ou
 		return true;
 	if (len > DTM_MAX_SPEC_LEN - builder->bytes)
 		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, "",
-							   "Send large data by reference, e.g. a key that the service looks up.",
+							   "Send large data by reference, e.g. by a key.",
 							   "the transaction is larger than %d bytes", DTM_MAX_SPEC_LEN);
 	copy = dtm_spec_alloc(builder, len);
 	if (copy == NULL)
@@ -247,7 +247,8 @@ check_option(DtmSpecBuilder *builder, const char *field, int64_t value, int64_t 
 	if (value < min)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, field, NULL,
 							   min > 0 ? "\"%s\" must be greater than zero" :
-							   "\"%s\" must not be negative", field);
+										 "\"%s\" must not be negative",
+							   field);
 	if (value > max)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, field, NULL,
 							   "\"%s\" must be at most %s", field, max_text);
@@ -257,7 +258,7 @@ check_option(DtmSpecBuilder *builder, const char *field, int64_t value, int64_t 
 static bool
 check_header(DtmSpecBuilder *builder, int step, DtmText name, DtmJsonKind kind, DtmText value)
 {
-	DtmQuoted	quoted = dtm_spec_quote(name.data, name.len < 80 ? name.len : 80);
+	DtmQuoted quoted = dtm_spec_quote(name.data, name.len < 80 ? name.len : 80);
 
 	if (name.len > DTM_MAX_HEADER_LEN || value.len > DTM_MAX_HEADER_LEN - name.len)
 		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, step, "headers", NULL,

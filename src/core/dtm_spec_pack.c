@@ -24,30 +24,30 @@
 #define SPEC_VERSION 1
 
 /* Presence bits of the transaction; the order is that of the fields. */
-#define TRANS_START_AFTER		0x001
-#define TRANS_TIMEOUT_TO_FAIL	0x002
-#define TRANS_REQUEST_TIMEOUT	0x004
-#define TRANS_RETRY_INTERVAL	0x008
-#define TRANS_RETRY_LIMIT		0x010
-#define TRANS_HEADERS			0x020
-#define TRANS_SEARCH_PATH		0x040
-#define TRANS_QUERY_URL			0x080
-#define TRANS_QUERY_SQL_NAME	0x100
-#define TRANS_ALL				0x1FF
+#define TRANS_START_AFTER 0x001
+#define TRANS_TIMEOUT_TO_FAIL 0x002
+#define TRANS_REQUEST_TIMEOUT 0x004
+#define TRANS_RETRY_INTERVAL 0x008
+#define TRANS_RETRY_LIMIT 0x010
+#define TRANS_HEADERS 0x020
+#define TRANS_SEARCH_PATH 0x040
+#define TRANS_QUERY_URL 0x080
+#define TRANS_QUERY_SQL_NAME 0x100
+#define TRANS_ALL 0x1FF
 
 /* Presence bits of a branch; the frequent ones share the first byte. */
-#define BRANCH_PAYLOAD			0x001
-#define BRANCH_URL(role)		(0x002 << (role))
-#define BRANCH_NAME				0x010
-#define BRANCH_AFTER			0x020
-#define BRANCH_HEADERS			0x040
-#define BRANCH_SQL_NAME(role)	(0x080 << (role))
-#define BRANCH_REQUEST_TIMEOUT	0x400
-#define BRANCH_RETRY_LIMIT		0x800
-#define BRANCH_ALL				0xFFF
+#define BRANCH_PAYLOAD 0x001
+#define BRANCH_URL(role) (0x002 << (role))
+#define BRANCH_NAME 0x010
+#define BRANCH_AFTER 0x020
+#define BRANCH_HEADERS 0x040
+#define BRANCH_SQL_NAME(role) (0x080 << (role))
+#define BRANCH_REQUEST_TIMEOUT 0x400
+#define BRANCH_RETRY_LIMIT 0x800
+#define BRANCH_ALL 0xFFF
 
 #define MICROSECONDS_PER_MS 1000
-#define BRANCH_ID_LEN 5			/* up to "1000", and room for the NUL of snprintf */
+#define BRANCH_ID_LEN 5 /* up to "1000", and room for the NUL of snprintf */
 
 static void write_spec(DtmWriter *writer, const DtmTrans *trans);
 static void write_branch(DtmWriter *writer, const DtmBranch *branch);
@@ -61,7 +61,7 @@ static void fill_ops(DtmTrans *trans);
 DtmRc
 dtm_spec_pack(const DtmTrans *trans, DtmArena *arena, const char **packed, size_t *packed_len)
 {
-	DtmWriter	writer = {NULL, 0};
+	DtmWriter writer = {NULL, 0};
 
 	write_spec(&writer, trans);
 	if (writer.len > DTM_MAX_SPEC_LEN)
@@ -80,12 +80,12 @@ dtm_spec_pack(const DtmTrans *trans, DtmArena *arena, const char **packed, size_
 DtmRc
 dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans)
 {
-	DtmReader	reader = dtm_reader(packed, len);
-	DtmTime		created_at = trans->created_at;
-	size_t		n_branches;
-	size_t		n_after;
-	uint16_t   *after;
-	char	   *ids;
+	DtmReader reader = dtm_reader(packed, len);
+	DtmTime created_at = trans->created_at;
+	size_t n_branches;
+	size_t n_after;
+	uint16_t *after = NULL;
+	char *ids = NULL;
 
 	memset(trans, 0, sizeof(*trans));
 	trans->created_at = created_at;
@@ -103,14 +103,14 @@ dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans
 	{
 		trans->branches = arena->alloc(arena->context,
 									   n_branches * (sizeof(DtmBranch) + BRANCH_ID_LEN) +
-									   n_after * sizeof(uint16_t));
+										   n_after * sizeof(uint16_t));
 		if (trans->branches == NULL)
 			return DTM_NOMEM;
 		memset(trans->branches, 0, n_branches * sizeof(DtmBranch));
+		after = (uint16_t *) (trans->branches + n_branches);
+		ids = (char *) (after + n_after);
 	}
 	trans->n_branches = (uint16_t) n_branches;
-	after = (uint16_t *) (trans->branches + n_branches);
-	ids = (char *) (after + n_after);
 
 	for (size_t i = 0; i < n_branches; i++)
 	{
@@ -126,7 +126,7 @@ dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans
 bool
 dtm_headers_next(DtmText headers, size_t *offset, DtmText *name, DtmText *value)
 {
-	DtmReader	reader;
+	DtmReader reader;
 
 	if (*offset >= headers.len)
 		return false;
@@ -145,22 +145,22 @@ dtm_headers_next(DtmText headers, size_t *offset, DtmText *name, DtmText *value)
 static void
 write_spec(DtmWriter *writer, const DtmTrans *trans)
 {
-	int64_t		start_after = (trans->start_at - trans->created_at) / MICROSECONDS_PER_MS;
-	uint64_t	n_after = 0;
+	int64_t start_after = (trans->start_at - trans->created_at) / MICROSECONDS_PER_MS;
+	uint64_t n_after = 0;
 
 	dtm_put_byte(writer, SPEC_VERSION);
 	dtm_put_byte(writer, (uint8_t) trans->type);
 	dtm_put_number(writer, trans->flags);
 	dtm_put_number(writer,
 				   (start_after > 0 ? TRANS_START_AFTER : 0) |
-				   (trans->timeout_to_fail_ms > 0 ? TRANS_TIMEOUT_TO_FAIL : 0) |
-				   (trans->request_timeout_ms > 0 ? TRANS_REQUEST_TIMEOUT : 0) |
-				   (trans->retry_interval_ms > 0 ? TRANS_RETRY_INTERVAL : 0) |
-				   (trans->retry_limit >= 0 ? TRANS_RETRY_LIMIT : 0) |
-				   (trans->headers.len > 0 ? TRANS_HEADERS : 0) |
-				   (trans->search_path.len > 0 ? TRANS_SEARCH_PATH : 0) |
-				   (trans->query_url.len > 0 ? TRANS_QUERY_URL : 0) |
-				   (trans->query_sql_name.len > 0 ? TRANS_QUERY_SQL_NAME : 0));
+					   (trans->timeout_to_fail_ms > 0 ? TRANS_TIMEOUT_TO_FAIL : 0) |
+					   (trans->request_timeout_ms > 0 ? TRANS_REQUEST_TIMEOUT : 0) |
+					   (trans->retry_interval_ms > 0 ? TRANS_RETRY_INTERVAL : 0) |
+					   (trans->retry_limit >= 0 ? TRANS_RETRY_LIMIT : 0) |
+					   (trans->headers.len > 0 ? TRANS_HEADERS : 0) |
+					   (trans->search_path.len > 0 ? TRANS_SEARCH_PATH : 0) |
+					   (trans->query_url.len > 0 ? TRANS_QUERY_URL : 0) |
+					   (trans->query_sql_name.len > 0 ? TRANS_QUERY_SQL_NAME : 0));
 	if (start_after > 0)
 		dtm_put_number(writer, (uint64_t) start_after);
 	if (trans->timeout_to_fail_ms > 0)
@@ -191,7 +191,7 @@ write_spec(DtmWriter *writer, const DtmTrans *trans)
 static void
 write_branch(DtmWriter *writer, const DtmBranch *branch)
 {
-	uint32_t	bits = 0;
+	uint32_t bits = 0;
 
 	bits |= branch->payload.data != NULL ? BRANCH_PAYLOAD : 0;
 	bits |= branch->name.len > 0 ? BRANCH_NAME : 0;
@@ -234,9 +234,9 @@ write_branch(DtmWriter *writer, const DtmBranch *branch)
 static void
 read_options(DtmReader *reader, DtmTrans *trans)
 {
-	uint8_t		type = dtm_get_byte(reader);
-	uint64_t	bits;
-	int64_t		start_after_us = 0;
+	uint8_t type = dtm_get_byte(reader);
+	uint64_t bits;
+	int64_t start_after_us = 0;
 
 	if (type < DTM_TYPE_SAGA || type > DTM_TYPE_LAST)
 		reader->bad = true;
@@ -269,15 +269,16 @@ read_options(DtmReader *reader, DtmTrans *trans)
 		trans->query_sql_name = dtm_get_text(reader, DTM_MAX_SPEC_LEN);
 
 	trans->start_at = trans->created_at > INT64_MAX - start_after_us ?
-		INT64_MAX : trans->created_at + start_after_us;
+		INT64_MAX :
+		trans->created_at + start_after_us;
 }
 
 static void
 read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uint16_t **after,
 			size_t *after_left)
 {
-	uint64_t	bits = dtm_get_number(reader, BRANCH_ALL);
-	DtmText		none = {"", 0};
+	uint64_t bits = dtm_get_number(reader, BRANCH_ALL);
+	DtmText none = {"", 0};
 
 	branch->name = branch->headers = none;
 	branch->retry_limit = -1;
@@ -286,14 +287,15 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 	for (int role = 0; role < DTM_ROLES; role++)
 	{
 		branch->url[role] = (bits & BRANCH_URL(role)) ?
-			dtm_get_text(reader, DTM_MAX_URL_LEN) : none;
+			dtm_get_text(reader, DTM_MAX_URL_LEN) :
+			none;
 		branch->state[role].last_error = none;
 	}
 	if (bits & BRANCH_NAME)
 		branch->name = dtm_get_text(reader, DTM_MAX_NAME_LEN);
 	if (bits & BRANCH_AFTER)
 	{
-		size_t		n = dtm_get_number(reader, DTM_MAX_STEPS);
+		size_t n = dtm_get_number(reader, DTM_MAX_STEPS);
 
 		if (n > *after_left)
 		{
@@ -315,7 +317,8 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 		branch->headers = read_headers(reader);
 	for (int role = 0; role < DTM_ROLES; role++)
 		branch->sql_name[role] = (bits & BRANCH_SQL_NAME(role)) ?
-			dtm_get_text(reader, DTM_MAX_SPEC_LEN) : none;
+			dtm_get_text(reader, DTM_MAX_SPEC_LEN) :
+			none;
 	if (bits & BRANCH_REQUEST_TIMEOUT)
 		branch->request_timeout_ms = (int32_t) dtm_get_number(reader, INT32_MAX);
 	if (bits & BRANCH_RETRY_LIMIT)
@@ -326,11 +329,11 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 static DtmText
 read_headers(DtmReader *reader)
 {
-	DtmText		headers = dtm_get_text(reader, DTM_MAX_HEADERS * (DTM_MAX_HEADER_LEN + 4));
-	DtmText		name;
-	DtmText		value;
-	size_t		offset = 0;
-	int			n = 0;
+	DtmText headers = dtm_get_text(reader, DTM_MAX_HEADERS * (DTM_MAX_HEADER_LEN + 4));
+	DtmText name;
+	DtmText value;
+	size_t offset = 0;
+	int n = 0;
 
 	while (offset < headers.len)
 	{
@@ -348,7 +351,8 @@ read_headers(DtmReader *reader)
 static void
 branch_id(char *buffer, int number, DtmText *id)
 {
-	uint32_t	len = number < 100 ? 2 : number < 1000 ? 3 : 4;
+	uint32_t len = number < 100 ? 2 : number < 1000 ? 3 :
+													  4;
 
 	for (uint32_t i = len; i > 0; i--)
 	{
@@ -363,7 +367,7 @@ branch_id(char *buffer, int number, DtmText *id)
 static void
 fill_ops(DtmTrans *trans)
 {
-	uint8_t		op[DTM_ROLES] = {DTM_OP_NONE, DTM_OP_NONE, DTM_OP_NONE};
+	uint8_t op[DTM_ROLES] = {DTM_OP_NONE, DTM_OP_NONE, DTM_OP_NONE};
 
 	trans->status = DTM_STATUS_PREPARED;
 	switch (trans->type)

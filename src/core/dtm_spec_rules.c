@@ -13,27 +13,27 @@
 
 #include <string.h>
 
-#define MAX_DIGITS 18			/* what an int64 holds for sure */
+#define MAX_DIGITS 18 /* what an int64 holds for sure */
 
 typedef struct Decimal
 {
-	bool		negative;
-	int64_t		digits;			/* the first MAX_DIGITS significant ones */
-	int			exponent;		/* value = digits * 10^exponent */
-	bool		dropped;		/* further digits were not all zero */
+	bool negative;
+	int64_t digits; /* the first MAX_DIGITS significant ones */
+	int exponent;   /* value = digits * 10^exponent */
+	bool dropped;   /* further digits were not all zero */
 } Decimal;
 
 static bool read_decimal(const char *text, size_t len, Decimal *out);
 static bool scale_decimal(const Decimal *decimal, int scale, int64_t *result, bool *exact);
 static bool is_digit(char c);
 static unsigned char lower(char c);
-static int	find_cycle(const DtmBranch *branches, int n, uint16_t *stack, uint16_t *edge,
-					   uint8_t *mark);
+static int find_cycle(const DtmBranch *branches, int n, uint16_t *stack, uint16_t *edge,
+					  uint8_t *mark);
 
 bool
 dtm_decimal_parse(const char *text, size_t len, int scale, int64_t *result, bool *exact)
 {
-	Decimal		decimal;
+	Decimal decimal;
 
 	return read_decimal(text, len, &decimal) && scale_decimal(&decimal, scale, result, exact);
 }
@@ -57,12 +57,11 @@ dtm_header_is_reserved(DtmText name)
 {
 	static const char *const reserved[] = {
 		"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection",
-		"TE", "Trailer", "Transfer-Encoding", "Upgrade"
-	};
+		"TE", "Trailer", "Transfer-Encoding", "Upgrade"};
 
 	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
 	{
-		DtmText		entry = {reserved[i], (uint32_t) strlen(reserved[i])};
+		DtmText entry = {reserved[i], (uint32_t) strlen(reserved[i])};
 
 		if (dtm_header_compare(name, entry) == 0)
 			return true;
@@ -86,24 +85,25 @@ dtm_header_is_safe(DtmText text)
 int
 dtm_header_compare(DtmText a, DtmText b)
 {
-	uint32_t	len = a.len < b.len ? a.len : b.len;
+	uint32_t len = a.len < b.len ? a.len : b.len;
 
 	for (uint32_t i = 0; i < len; i++)
 	{
-		int			difference = (int) lower(a.data[i]) - (int) lower(b.data[i]);
+		int difference = (int) lower(a.data[i]) - (int) lower(b.data[i]);
 
 		if (difference != 0)
 			return difference;
 	}
-	return a.len == b.len ? 0 : a.len < b.len ? -1 : 1;
+	return a.len == b.len ? 0 : a.len < b.len ? -1 :
+												1;
 }
 
 DtmRc
 dtm_spec_order_check(const DtmBranch *branches, int n, DtmArena *arena, int *step)
 {
-	bool		forward = false;
-	uint16_t   *stack;
-	int			found;
+	bool forward = false;
+	uint16_t *stack;
+	int found;
 
 	/* Who waits only for earlier steps cannot wait for himself. */
 	for (int i = 0; i < n; i++)
@@ -128,13 +128,13 @@ dtm_spec_order_check(const DtmBranch *branches, int n, DtmArena *arena, int *ste
 static bool
 read_decimal(const char *text, size_t len, Decimal *out)
 {
-	size_t		at = 0;
-	size_t		first;
-	int			fraction = 0;
-	int			n_digits = 0;
-	bool		point = false;
-	int			exponent = 0;
-	bool		minus = false;
+	size_t at = 0;
+	size_t first;
+	int fraction = 0;
+	int n_digits = 0;
+	bool point = false;
+	int exponent = 0;
+	bool minus = false;
 
 	memset(out, 0, sizeof(*out));
 	if (at < len && text[at] == '-')
@@ -184,9 +184,9 @@ read_decimal(const char *text, size_t len, Decimal *out)
 static bool
 scale_decimal(const Decimal *decimal, int scale, int64_t *result, bool *exact)
 {
-	int64_t		value = decimal->digits;
-	int			exponent = decimal->exponent + scale;
-	int			last = 0;
+	int64_t value = decimal->digits;
+	int exponent = decimal->exponent + scale;
+	int last = 0;
 
 	*exact = !decimal->dropped;
 	for (; exponent > 0 && value != 0; exponent--)
@@ -228,13 +228,15 @@ find_cycle(const DtmBranch *branches, int n, uint16_t *stack, uint16_t *edge, ui
 {
 	enum
 	{
-		NEW, ON_PATH, DONE
+		NEW,
+		ON_PATH,
+		DONE
 	};
 
 	memset(mark, NEW, (size_t) n);
 	for (int root = 0; root < n; root++)
 	{
-		int			depth = 0;
+		int depth = 0;
 
 		if (mark[root] != NEW)
 			continue;
@@ -243,8 +245,8 @@ find_cycle(const DtmBranch *branches, int n, uint16_t *stack, uint16_t *edge, ui
 		mark[root] = ON_PATH;
 		while (depth >= 0)
 		{
-			uint16_t	step = stack[depth];
-			uint16_t	next;
+			uint16_t step = stack[depth];
+			uint16_t next;
 
 			if (edge[step] == branches[step].n_after)
 			{

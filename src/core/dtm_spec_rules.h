@@ -31,7 +31,7 @@ extern bool dtm_header_is_reserved(DtmText name);
 extern bool dtm_header_is_safe(DtmText text);
 
 /* Compared without regard to the case of ASCII letters; sorts like memcmp. */
-extern int	dtm_header_compare(DtmText a, DtmText b);
+extern int dtm_header_compare(DtmText a, DtmText b);
 
 /*
  * Is there an order in which every step finds its "after" done?
@@ -41,4 +41,4 @@ extern int	dtm_header_compare(DtmText a, DtmText b);
 extern DtmRc dtm_spec_order_check(const DtmBranch *branches, int n, DtmArena *arena,
 								  int *step) DTM_MUST_CHECK;
 
-#endif							/* DTM_SPEC_RULES_H */
+#endif /* DTM_SPEC_RULES_H */

@@ -26,17 +26,17 @@
 #define STATE_VERSION 1
 
 /* Bits of an op; a plain success needs seven of them, so one byte. */
-#define OP_STATUS_MASK		0x003
-#define OP_STARTED			0x004
-#define OP_OUTCOME_SHIFT	3
-#define OP_OUTCOME_MASK		0x018
-#define OP_STARTED_AT		0x020
-#define OP_FINISHED_AT		0x040
-#define OP_ATTEMPTS			0x080	/* other than the usual number */
-#define OP_FAILURES			0x100
-#define OP_NEXT_AT			0x200
-#define OP_ERROR			0x400
-#define OP_ALL				0x7FF
+#define OP_STATUS_MASK 0x003
+#define OP_STARTED 0x004
+#define OP_OUTCOME_SHIFT 3
+#define OP_OUTCOME_MASK 0x018
+#define OP_STARTED_AT 0x020
+#define OP_FINISHED_AT 0x040
+#define OP_ATTEMPTS 0x080 /* other than the usual number */
+#define OP_FAILURES 0x100
+#define OP_NEXT_AT 0x200
+#define OP_ERROR 0x400
+#define OP_ALL 0x7FF
 
 /* Most bytes of an op without its error, and of a log entry. */
 #define OP_BOUND (2 + 2 * 5 + 3 * DTM_VARINT_MAX + 2)
@@ -44,11 +44,11 @@
 #define FIXED_BOUND (1 + 3 * 5 + 3 + 2)
 
 /* First byte of a log entry. */
-#define LOG_ROLE_MASK		0x03
-#define LOG_OUTCOME_SHIFT	2
-#define LOG_OUTCOME_MASK	0x0C
-#define LOG_TRANS			0x10	/* the pseudo branch; else a number follows */
-#define LOG_ALL				0x1F
+#define LOG_ROLE_MASK 0x03
+#define LOG_OUTCOME_SHIFT 2
+#define LOG_OUTCOME_MASK 0x0C
+#define LOG_TRANS 0x10 /* the pseudo branch; else a number follows */
+#define LOG_ALL 0x1F
 
 /* The engine appends to a loaded log; spare it the first reallocation. */
 #define LOG_SPARE 8
@@ -68,7 +68,7 @@ static DtmTime get_time(DtmReader *reader, DtmTime base);
 size_t
 dtm_state_bound(const DtmTrans *trans)
 {
-	size_t		bound = FIXED_BOUND + OP_BOUND + bounded_error(trans->query.last_error).len;
+	size_t bound = FIXED_BOUND + OP_BOUND + bounded_error(trans->query.last_error).len;
 
 	for (int i = 0; i < trans->n_branches; i++)
 	{
@@ -82,9 +82,9 @@ dtm_state_bound(const DtmTrans *trans)
 size_t
 dtm_state_pack(const DtmTrans *trans, char *buffer)
 {
-	DtmWriter	writer = {buffer, 0};
-	int			n_touched = 0;
-	uint16_t	n_log = trans->n_log > DTM_MAX_CALL_LOG ? DTM_MAX_CALL_LOG : trans->n_log;
+	DtmWriter writer = {buffer, 0};
+	int n_touched = 0;
+	uint16_t n_log = trans->n_log > DTM_MAX_CALL_LOG ? DTM_MAX_CALL_LOG : trans->n_log;
 
 	dtm_put_byte(&writer, STATE_VERSION);
 	dtm_put_number(&writer, trans->attempts);
@@ -100,7 +100,7 @@ dtm_state_pack(const DtmTrans *trans, char *buffer)
 	for (int i = 0; i < n_touched; i++)
 	{
 		const DtmBranch *branch = &trans->branches[i];
-		uint8_t		roles = 0;
+		uint8_t roles = 0;
 
 		for (int role = 0; role < DTM_ROLES; role++)
 			if (op_bits(&branch->state[role]) != 0)
@@ -117,9 +117,9 @@ dtm_state_pack(const DtmTrans *trans, char *buffer)
 DtmRc
 dtm_state_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans)
 {
-	DtmReader	reader = dtm_reader(packed, len);
-	int			n_touched;
-	DtmRc		rc;
+	DtmReader reader = dtm_reader(packed, len);
+	int n_touched;
+	DtmRc rc;
 
 	reset(trans);
 	if (len == 0)
@@ -134,7 +134,7 @@ dtm_state_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *tran
 	n_touched = (int) dtm_get_number(&reader, trans->n_branches);
 	for (int i = 0; i < n_touched && !reader.bad; i++)
 	{
-		uint8_t		roles = dtm_get_byte(&reader);
+		uint8_t roles = dtm_get_byte(&reader);
 
 		if (roles >= 1 << DTM_ROLES)
 			return DTM_INVALID;
@@ -151,7 +151,7 @@ dtm_state_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *tran
 static void
 write_op(DtmWriter *writer, const DtmOpState *op, DtmTime created_at)
 {
-	uint32_t	bits = op_bits(op);
+	uint32_t bits = op_bits(op);
 
 	dtm_put_number(writer, bits);
 	if (bits & OP_STARTED_AT)
@@ -171,7 +171,7 @@ write_op(DtmWriter *writer, const DtmOpState *op, DtmTime created_at)
 static void
 read_op(DtmReader *reader, DtmOpState *op, DtmTime created_at)
 {
-	uint32_t	bits = (uint32_t) dtm_get_number(reader, OP_ALL);
+	uint32_t bits = (uint32_t) dtm_get_number(reader, OP_ALL);
 
 	op->status = bits & OP_STATUS_MASK;
 	if (op->status > DTM_OP_FAILED)
@@ -183,7 +183,8 @@ read_op(DtmReader *reader, DtmOpState *op, DtmTime created_at)
 	if (bits & OP_FINISHED_AT)
 		op->finished_at = get_time(reader, op->started_at != 0 ? op->started_at : created_at);
 	op->attempts = (bits & OP_ATTEMPTS) ?
-		(uint32_t) dtm_get_number(reader, UINT32_MAX) : usual_attempts(op);
+		(uint32_t) dtm_get_number(reader, UINT32_MAX) :
+		usual_attempts(op);
 	if (bits & OP_FAILURES)
 		op->failures = (uint32_t) dtm_get_number(reader, UINT32_MAX);
 	if (bits & OP_NEXT_AT)
@@ -195,18 +196,21 @@ read_op(DtmReader *reader, DtmOpState *op, DtmTime created_at)
 static void
 write_log(DtmWriter *writer, const DtmTrans *trans)
 {
-	int			first = trans->n_log > DTM_MAX_CALL_LOG ? trans->n_log - DTM_MAX_CALL_LOG : 0;
-	DtmTime		last = trans->created_at;
+	int first = trans->n_log > DTM_MAX_CALL_LOG ? trans->n_log - DTM_MAX_CALL_LOG : 0;
+	DtmTime last = trans->created_at;
 
 	dtm_put_number(writer, (uint64_t) (trans->n_log - first));
 	for (int i = first; i < trans->n_log; i++)
 	{
 		const DtmCallRecord *call = &trans->log[i];
-		bool		is_trans = call->branch == DTM_BRANCH_TRANS;
+		bool is_trans = call->branch == DTM_BRANCH_TRANS;
+		uint8_t bits;
 
-		dtm_put_byte(writer, (uint8_t) ((call->role & LOG_ROLE_MASK) |
-										(call->outcome << LOG_OUTCOME_SHIFT & LOG_OUTCOME_MASK) |
-										(is_trans ? LOG_TRANS : 0)));
+		bits = call->role & LOG_ROLE_MASK;
+		bits |= call->outcome << LOG_OUTCOME_SHIFT & LOG_OUTCOME_MASK;
+		if (is_trans)
+			bits |= LOG_TRANS;
+		dtm_put_byte(writer, bits);
 		if (!is_trans)
 			dtm_put_number(writer, call->branch);
 		put_time(writer, call->started_at, last);
@@ -218,9 +222,9 @@ write_log(DtmWriter *writer, const DtmTrans *trans)
 static DtmRc
 read_log(DtmReader *reader, DtmArena *arena, DtmTrans *trans)
 {
-	uint16_t	n = (uint16_t) dtm_get_number(reader, DTM_MAX_CALL_LOG);
-	uint16_t	size = n + LOG_SPARE < DTM_MAX_CALL_LOG ? n + LOG_SPARE : DTM_MAX_CALL_LOG;
-	DtmTime		last = trans->created_at;
+	uint16_t n = (uint16_t) dtm_get_number(reader, DTM_MAX_CALL_LOG);
+	uint16_t size = n + LOG_SPARE < DTM_MAX_CALL_LOG ? n + LOG_SPARE : DTM_MAX_CALL_LOG;
+	DtmTime last = trans->created_at;
 
 	if (reader->bad)
 		return DTM_INVALID;
@@ -235,7 +239,7 @@ read_log(DtmReader *reader, DtmArena *arena, DtmTrans *trans)
 	for (; trans->n_log < n; trans->n_log++)
 	{
 		DtmCallRecord *call = &trans->log[trans->n_log];
-		uint8_t		bits = dtm_get_byte(reader);
+		uint8_t bits = dtm_get_byte(reader);
 
 		call->role = bits & LOG_ROLE_MASK;
 		call->outcome = (bits & LOG_OUTCOME_MASK) >> LOG_OUTCOME_SHIFT;
@@ -274,7 +278,7 @@ reset_op(DtmOpState *op)
 static uint32_t
 op_bits(const DtmOpState *op)
 {
-	uint32_t	bits = op->status & OP_STATUS_MASK;
+	uint32_t bits = op->status & OP_STATUS_MASK;
 
 	bits |= (uint32_t) op->last_outcome << OP_OUTCOME_SHIFT & OP_OUTCOME_MASK;
 	bits |= op->started ? OP_STARTED : 0;

@@ -26,4 +26,4 @@ extern size_t dtm_state_pack(const DtmTrans *trans, char *buffer);
 extern DtmRc dtm_state_unpack(const char *packed, size_t len, DtmArena *arena,
 							  DtmTrans *trans) DTM_MUST_CHECK;
 
-#endif							/* DTM_STATE_H */
+#endif /* DTM_STATE_H */

@@ -15,7 +15,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-#define MAX_HOST_LEN 253		/* RFC 1035 */
+#define MAX_HOST_LEN 253 /* RFC 1035 */
 #define HTTP_PORT 80
 #define HTTPS_PORT 443
 
@@ -36,9 +36,9 @@ static size_t put_encoded(char *buffer, size_t size, size_t used, DtmText text);
 const char *
 dtm_target_parse(const char *url, size_t len, DtmTarget *target)
 {
-	DtmText		text = {url, (uint32_t) len};
-	uint32_t	name_len = 0;
-	uint32_t	end;
+	DtmText text = {url, (uint32_t) len};
+	uint32_t name_len = 0;
+	uint32_t end;
 
 	memset(target, 0, sizeof(*target));
 	target->scheme = DTM_SCHEME_UNKNOWN;
@@ -70,10 +70,9 @@ dtm_target_parse(const char *url, size_t len, DtmTarget *target)
 	for (end = 0; end < target->rest.len; end++)
 		if (strchr("/?#", target->rest.data[end]) != NULL)
 			break;
-	return parse_authority((DtmText)
-						   {
-							   target->rest.data, end
-						   }, target);
+	return parse_authority((DtmText){
+							   target->rest.data, end},
+						   target);
 }
 
 size_t
@@ -84,24 +83,25 @@ dtm_url_for_call(DtmText url, DtmText gid, const char *trans_type, DtmText branc
 	const struct
 	{
 		const char *key;
-		DtmText		value;
-	}			parameters[] =
-	{
-		{"branch_id=", branch_id},
-		{"&gid=", gid},
-		{"&op=", {op, (uint32_t) strlen(op)}},
-		{"&trans_type=", {trans_type, (uint32_t) strlen(trans_type)}}
-	};
-	size_t		len = url.len;
-	size_t		used = 0;
+		DtmText value;
+	} parameters[] =
+		{
+			{"branch_id=", branch_id},
+			{"&gid=", gid},
+			{"&op=", {op, (uint32_t) strlen(op)}},
+			{"&trans_type=", {trans_type, (uint32_t) strlen(trans_type)}}};
+	size_t len = url.len;
+	size_t used = 0;
 	const char *fragment = len > 0 ? memchr(url.data, '#', len) : NULL;
+	const char *query;
 
 	if (fragment != NULL)
 		len = (size_t) (fragment - url.data);
 	used = put(buffer, size, used, url.data, len);
-	if (len == 0 || memchr(url.data, '?', len) == NULL)
+	query = len > 0 ? memchr(url.data, '?', len) : NULL;
+	if (query == NULL)
 		used = put(buffer, size, used, "?", 1);
-	else if (url.data[len - 1] != '?' && url.data[len - 1] != '&')
+	else if (query != url.data + len - 1 && url.data[len - 1] != '&')
 		used = put(buffer, size, used, "&", 1);
 
 	for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
@@ -125,19 +125,18 @@ find_scheme(DtmText url, uint32_t *name_len)
 	static const struct
 	{
 		const char *prefix;
-		DtmScheme	scheme;
-	}			schemes[] =
-	{
-		{"http://", DTM_SCHEME_HTTP},
-		{"https://", DTM_SCHEME_HTTPS},
-		{"sql:", DTM_SCHEME_SQL},
-		{"grpc://", DTM_SCHEME_GRPC},
-		{"grpcs://", DTM_SCHEME_GRPCS},
-		{"pg://", DTM_SCHEME_PG},
-		{"discovery://", DTM_SCHEME_DISCOVERY},
-		{"topic://", DTM_SCHEME_TOPIC}
-	};
-	uint32_t	at = 0;
+		DtmScheme scheme;
+	} schemes[] =
+		{
+			{"http://", DTM_SCHEME_HTTP},
+			{"https://", DTM_SCHEME_HTTPS},
+			{"sql:", DTM_SCHEME_SQL},
+			{"grpc://", DTM_SCHEME_GRPC},
+			{"grpcs://", DTM_SCHEME_GRPCS},
+			{"pg://", DTM_SCHEME_PG},
+			{"discovery://", DTM_SCHEME_DISCOVERY},
+			{"topic://", DTM_SCHEME_TOPIC}};
+	uint32_t at = 0;
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
 	{
@@ -145,7 +144,7 @@ find_scheme(DtmText url, uint32_t *name_len)
 
 		for (at = 0; at < url.len && prefix[at] != '\0'; at++)
 		{
-			char		c = url.data[at];
+			char c = url.data[at];
 
 			if ((c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c) != prefix[at])
 				break;
@@ -200,7 +199,7 @@ parse_authority(DtmText authority, DtmTarget *target)
 		return "has no host";
 	if (colon < end)
 	{
-		DtmText		port = {colon + 1, (uint32_t) (end - colon - 1)};
+		DtmText port = {colon + 1, (uint32_t) (end - colon - 1)};
 		const char *problem = parse_port(port, &target->port);
 
 		if (problem != NULL)
@@ -212,7 +211,7 @@ parse_authority(DtmText authority, DtmTarget *target)
 static const char *
 parse_port(DtmText text, uint16_t *port)
 {
-	uint32_t	number = 0;
+	uint32_t number = 0;
 
 	for (uint32_t i = 0; i < text.len; i++)
 	{
@@ -232,13 +231,13 @@ static const char *
 check_host(DtmText host)
 {
 	struct in_addr address;
-	char		copy[INET_ADDRSTRLEN];
+	char copy[INET_ADDRSTRLEN];
 
 	if (host.len > MAX_HOST_LEN)
 		return "has a host longer than 253 bytes";
 	for (uint32_t i = 0; i < host.len; i++)
 	{
-		char		c = host.data[i];
+		char c = host.data[i];
 
 		if (!is_letter(c) && !is_digit(c) && c != '-' && c != '.' && c != '_')
 			return "has a malformed host";
@@ -260,7 +259,7 @@ static const char *
 check_ipv6(DtmText host)
 {
 	struct in6_addr address;
-	char		copy[INET6_ADDRSTRLEN];
+	char copy[INET6_ADDRSTRLEN];
 
 	/* no zone: "%25eth0" names an interface of this machine */
 	for (uint32_t i = 0; i < host.len; i++)
@@ -277,8 +276,8 @@ check_ipv6(DtmText host)
 static bool
 ends_in_number(DtmText host)
 {
-	uint32_t	end = host.len;
-	uint32_t	start;
+	uint32_t end = host.len;
+	uint32_t start;
 
 	if (host.data[end - 1] == '.')
 		end--;
@@ -302,7 +301,7 @@ ends_in_number(DtmText host)
 static const char *
 check_sql_name(DtmText name)
 {
-	uint32_t	len;
+	uint32_t len;
 
 	if (name.len == 0)
 		return "names no function";
@@ -326,7 +325,7 @@ check_sql_name(DtmText name)
 static uint32_t
 identifier_length(DtmText name)
 {
-	uint32_t	at = 0;
+	uint32_t at = 0;
 
 	if (name.len > 0 && name.data[0] == '"')
 	{
@@ -343,7 +342,7 @@ identifier_length(DtmText name)
 	}
 	for (; at < name.len; at++)
 	{
-		char		c = name.data[at];
+		char c = name.data[at];
 
 		if (!is_letter(c) && c != '_' && !((unsigned char) c & 0x80) &&
 			!(at > 0 && (is_digit(c) || c == '$')))
@@ -387,8 +386,8 @@ put_encoded(char *buffer, size_t size, size_t used, DtmText text)
 
 	for (uint32_t i = 0; i < text.len; i++)
 	{
-		char		c = text.data[i];
-		char		escape[3] = {'%', hex[(unsigned char) c >> 4], hex[c & 0x0F]};
+		char c = text.data[i];
+		char escape[3] = {'%', hex[(unsigned char) c >> 4], hex[c & 0x0F]};
 
 		if (is_letter(c) || is_digit(c) || c == '-' || c == '.' || c == '_' || c == '~')
 			used = put(buffer, size, used, &c, 1);

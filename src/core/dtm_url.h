@@ -13,11 +13,11 @@
 
 typedef enum DtmScheme
 {
-	DTM_SCHEME_EMPTY,			/* "": success at once */
+	DTM_SCHEME_EMPTY, /* "": success at once */
 	DTM_SCHEME_HTTP,
 	DTM_SCHEME_HTTPS,
-	DTM_SCHEME_SQL,				/* sql:function or sql:schema.function */
-	DTM_SCHEME_GRPC,			/* the rest is known but not served yet */
+	DTM_SCHEME_SQL,  /* sql:function or sql:schema.function */
+	DTM_SCHEME_GRPC, /* the rest is known but not served yet */
 	DTM_SCHEME_GRPCS,
 	DTM_SCHEME_PG,
 	DTM_SCHEME_DISCOVERY,
@@ -27,10 +27,10 @@ typedef enum DtmScheme
 
 typedef struct DtmTarget
 {
-	DtmScheme	scheme;
-	DtmText		host;			/* without brackets; http(s) only */
-	uint16_t	port;			/* explicit or the scheme's default */
-	DtmText		rest;			/* sql: the function name; else what follows scheme:// */
+	DtmScheme scheme;
+	DtmText host;  /* without brackets; http(s) only */
+	uint16_t port; /* explicit or the scheme's default */
+	DtmText rest;  /* sql: the function name; else what follows scheme:// */
 } DtmTarget;
 
 /*
@@ -63,10 +63,10 @@ extern size_t dtm_url_for_call(DtmText url, DtmText gid, const char *trans_type,
 /* The four values a barrier needs, decoded from a raw URL or query string. */
 typedef struct DtmRequest
 {
-	char		trans_type[46];
-	char		gid[DTM_MAX_GID_LEN + 1];
-	char		branch_id[129];
-	char		op[46];
+	char trans_type[46];
+	char gid[DTM_MAX_GID_LEN + 1];
+	char branch_id[129];
+	char op[46];
 } DtmRequest;
 
 /*
@@ -81,4 +81,4 @@ typedef struct DtmRequest
 extern const char *dtm_request_parse(const char *request, size_t len, DtmRequest *out,
 									 const char **field);
 
-#endif							/* DTM_URL_H */
+#endif /* DTM_URL_H */

@@ -200,6 +200,21 @@ postpone_by_circuit(DtmHttp *http, DtmHttpEntry *entry)
 	dtm_http_entry_ended(http, entry);
 }
 
+/*
+ * A long queue alone is no reason to turn calls away: a fast host works it
+ * off in milliseconds.  It is when the first in it waits for long.
+ */
+static bool
+is_slow(const DtmHttp *http, const DtmHttpHost *host)
+{
+	const DtmHttpEntry *first;
+
+	if (dtm_list_is_empty(&host->queue))
+		return host->n_out >= http->limits.max_host_calls;
+	first = dtm_list_entry(host->queue.next, DtmHttpEntry, link);
+	return http->now_us - first->queued_at_us >= DTM_QUEUE_SLOW_US;
+}
+
 void
 dtm_http_host_admit(DtmHttp *http, DtmHttpHost *host, DtmHttpEntry *entry)
 {
@@ -213,8 +228,7 @@ dtm_http_host_admit(DtmHttp *http, DtmHttpHost *host, DtmHttpEntry *entry)
 		}
 		host->probe = entry;
 	}
-	else if (host->n_queued >= http->limits.max_host_queue &&
-			 (host->n_out >= http->limits.max_host_calls || http->n_out >= http->limits.max_calls))
+	else if (host->n_queued >= http->limits.max_host_queue && is_slow(http, host))
 	{
 		entry->done.error = DTM_HTTP_POSTPONED;
 		entry->done.retry_after_ms = DTM_QUEUE_FULL_MS;

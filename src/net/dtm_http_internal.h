@@ -37,6 +37,7 @@
 #define DTM_CIRCUIT_FAILURES 5	/* in a row open the circuit */
 #define DTM_CIRCUIT_FIRST_MS 1000	/* until the first probe */
 #define DTM_CIRCUIT_LAST_MS 30000	/* the longest pause between probes */
+#define DTM_QUEUE_SLOW_US 300000	/* the first of a full queue waits that long: turn others away */
 #define DTM_QUEUE_FULL_MS 1000	/* when to ask again after "queue is full" */
 
 typedef struct DtmHttpHost DtmHttpHost;

@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_SCALAR 64			/* text of a number, true, false or null */
+#define MAX_SCALAR 64 /* text of a number, true, false or null */
 
 /* DTM's clients give options in seconds; 0 and null mean the default. */
-typedef bool (*OptionSetter) (DtmSpecBuilder *builder, int64_t value);
+typedef bool (*OptionSetter)(DtmSpecBuilder *builder, int64_t value);
 
 static bool walk_steps(DtmSpecBuilder *builder, json_t *steps, bool wire, json_t *orders);
 static bool walk_members(DtmSpecBuilder *builder, json_t *step, bool wire);
@@ -43,8 +43,8 @@ bool
 dtm_steps_json(DtmSpecBuilder *builder, const char *text, size_t len, uint32_t *flags)
 {
 	json_error_t error;
-	json_t	   *root = json_loadb(text, len, JSON_DECODE_ANY, &error);
-	bool		ok;
+	json_t *root = json_loadb(text, len, JSON_DECODE_ANY, &error);
+	bool ok;
 
 	if (root == NULL)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps", NULL,
@@ -64,8 +64,8 @@ dtm_steps_json(DtmSpecBuilder *builder, const char *text, size_t len, uint32_t *
 static bool
 walk_steps(DtmSpecBuilder *builder, json_t *steps, bool wire, json_t *orders)
 {
-	size_t		i;
-	json_t	   *step;
+	size_t i;
+	json_t *step;
 
 	json_array_foreach(steps, i, step)
 	{
@@ -84,12 +84,12 @@ static bool
 walk_members(DtmSpecBuilder *builder, json_t *step, bool wire)
 {
 	const char *key;
-	json_t	   *value;
+	json_t *value;
 
 	json_object_foreach(step, key, value)
 	{
-		char		buffer[MAX_SCALAR];
-		size_t		len;
+		char buffer[MAX_SCALAR];
+		size_t len;
 		const char *text = scalar_text(value, buffer, &len);
 
 		/* "data" is the payload that old clients send; see wire_payloads */
@@ -115,12 +115,12 @@ static bool
 walk_headers(DtmSpecBuilder *builder, json_t *headers)
 {
 	const char *name;
-	json_t	   *value;
+	json_t *value;
 
 	json_object_foreach(headers, name, value)
 	{
-		char		buffer[MAX_SCALAR];
-		size_t		len;
+		char buffer[MAX_SCALAR];
+		size_t len;
 		const char *text = scalar_text(value, buffer, &len);
 
 		if (!dtm_spec_step_header(builder, name, strlen(name), kind_of(value), text, len))
@@ -132,13 +132,13 @@ walk_headers(DtmSpecBuilder *builder, json_t *headers)
 static bool
 walk_after(DtmSpecBuilder *builder, json_t *after)
 {
-	size_t		i;
-	json_t	   *value;
+	size_t i;
+	json_t *value;
 
 	json_array_foreach(after, i, value)
 	{
-		char		buffer[MAX_SCALAR];
-		size_t		len;
+		char buffer[MAX_SCALAR];
+		size_t len;
 		const char *text = scalar_text(value, buffer, &len);
 
 		if (!dtm_spec_step_after(builder, kind_of(value), text, len))
@@ -151,8 +151,8 @@ walk_after(DtmSpecBuilder *builder, json_t *after)
 static bool
 walk_payload(DtmSpecBuilder *builder, json_t *value)
 {
-	char	   *text = dump(value);
-	bool		ok;
+	char *text = dump(value);
+	bool ok;
 
 	if (text == NULL)
 		return dtm_spec_refuse(builder, DTM_SPEC_NOMEM, -1, "", NULL, "out of memory");
@@ -166,15 +166,16 @@ walk_payload(DtmSpecBuilder *builder, json_t *value)
 static bool
 walk_request(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
 {
-	json_t	   *steps = json_object_get(request, "steps");
-	json_t	   *custom = NULL;
-	json_t	   *orders = NULL;
-	bool		ok;
+	json_t *steps = json_object_get(request, "steps");
+	json_t *custom = NULL;
+	json_t *orders = NULL;
+	bool ok;
 
 	if (steps == NULL || json_is_null(steps))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
 							   "Give an array, or an object like {\"steps\": [...], "
-							   "\"payloads\": [...]}.", "the object has no \"steps\"");
+							   "\"payloads\": [...]}.",
+							   "the object has no \"steps\"");
 	if (!json_is_array(steps))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps", NULL,
 							   "\"steps\" is not an array");
@@ -198,7 +199,7 @@ walk_request(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
 static bool
 wire_custom_data(DtmSpecBuilder *builder, json_t *request, json_t **custom)
 {
-	json_t	   *value = json_object_get(request, "custom_data");
+	json_t *value = json_object_get(request, "custom_data");
 
 	if (value == NULL || json_is_null(value) ||
 		(json_is_string(value) && json_string_length(value) == 0))
@@ -217,8 +218,8 @@ wire_custom_data(DtmSpecBuilder *builder, json_t *request, json_t **custom)
 static bool
 wire_order(DtmSpecBuilder *builder, json_t *orders, size_t step)
 {
-	char		key[24];
-	json_t	   *after;
+	char key[24];
+	json_t *after;
 
 	snprintf(key, sizeof(key), "%zu", step);
 	after = json_object_get(orders, key);
@@ -233,21 +234,22 @@ static bool
 wire_orders_check(DtmSpecBuilder *builder, json_t *orders)
 {
 	const char *key;
-	json_t	   *value;
+	json_t *value;
 
 	if (orders != NULL && !json_is_null(orders) && !json_is_object(orders))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "custom_data", NULL,
 							   "\"orders\" in \"custom_data\" is not an object");
 	json_object_foreach(orders, key, value)
 	{
-		char		expected[24];
-		long		number = strtol(key, NULL, 10);
+		char expected[24];
+		long number = strtol(key, NULL, 10);
 
 		snprintf(expected, sizeof(expected), "%ld", number);
 		if (number < 0 || number >= dtm_spec_step_count(builder) || strcmp(key, expected) != 0)
 			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "custom_data", NULL,
 								   "\"orders\" in \"custom_data\" names a step that does not "
-								   "exist: \"%.40s\"", key);
+								   "exist: \"%.40s\"",
+								   key);
 	}
 	return true;
 }
@@ -256,12 +258,12 @@ wire_orders_check(DtmSpecBuilder *builder, json_t *orders)
 static bool
 wire_payloads(DtmSpecBuilder *builder, json_t *request)
 {
-	json_t	   *payloads = json_object_get(request, "payloads");
-	json_t	   *steps = json_object_get(request, "steps");
-	size_t		n_steps = json_array_size(steps);
-	size_t		n = 0;
-	size_t		i;
-	json_t	   *value;
+	json_t *payloads = json_object_get(request, "payloads");
+	json_t *steps = json_object_get(request, "steps");
+	size_t n_steps = json_array_size(steps);
+	size_t n = 0;
+	size_t i;
+	json_t *value;
 
 	if (payloads != NULL && !json_is_null(payloads) && !json_is_array(payloads))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "payloads", NULL,
@@ -270,12 +272,10 @@ wire_payloads(DtmSpecBuilder *builder, json_t *request)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "payloads", NULL,
 							   "\"payloads\" has %zu members for %zu steps",
 							   json_array_size(payloads), n_steps);
-	json_array_foreach(payloads, i, value)
-		if (!wire_payload(builder, n++, value))
-			return false;
+	json_array_foreach(payloads, i, value) if (!wire_payload(builder, n++, value)) return false;
 	json_array_foreach(steps, i, value)
 	{
-		json_t	   *data = json_object_get(value, "data");
+		json_t *data = json_object_get(value, "data");
 
 		if (data == NULL || json_is_null(data) ||
 			(json_is_string(data) && json_string_length(data) == 0))
@@ -304,20 +304,19 @@ wire_options(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
 	{
 		const char *key;
 		OptionSetter set;
-	}			seconds[] =
-	{
-		{"request_timeout", dtm_spec_set_request_timeout},
-		{"retry_interval", dtm_spec_set_retry_interval},
-		{"timeout_to_fail", dtm_spec_set_timeout_to_fail}
-	};
-	int64_t		number;
+	} seconds[] =
+		{
+			{"request_timeout", dtm_spec_set_request_timeout},
+			{"retry_interval", dtm_spec_set_retry_interval},
+			{"timeout_to_fail", dtm_spec_set_timeout_to_fail}};
+	int64_t number;
 
 	for (size_t i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++)
 	{
 		if (!wire_number(builder, request, seconds[i].key, &number))
 			return false;
 		if (number > INT64_MAX / 1000)
-			number = INT64_MAX / 1000;	/* too much in any case */
+			number = INT64_MAX / 1000; /* too much in any case */
 		else if (number < INT64_MIN / 1000)
 			number = INT64_MIN / 1000;
 		if (number != 0 && !seconds[i].set(builder, number * 1000))
@@ -335,8 +334,8 @@ wire_options(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
 static bool
 wire_number(DtmSpecBuilder *builder, json_t *request, const char *key, int64_t *number)
 {
-	json_t	   *value = json_object_get(request, key);
-	char	   *end;
+	json_t *value = json_object_get(request, key);
+	char *end;
 
 	*number = 0;
 	if (value == NULL || json_is_null(value))
@@ -360,15 +359,15 @@ static bool
 wire_headers(DtmSpecBuilder *builder, json_t *headers)
 {
 	const char *name;
-	json_t	   *value;
+	json_t *value;
 
 	if (headers != NULL && !json_is_null(headers) && !json_is_object(headers))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "branch_headers", NULL,
 							   "\"branch_headers\" is not an object");
 	json_object_foreach(headers, name, value)
 	{
-		char		buffer[MAX_SCALAR];
-		size_t		len;
+		char buffer[MAX_SCALAR];
+		size_t len;
 		const char *text = scalar_text(value, buffer, &len);
 
 		if (!dtm_spec_add_header(builder, name, strlen(name), kind_of(value), text, len))
@@ -404,12 +403,12 @@ kind_of(const json_t *value)
 static char *
 dump(const json_t *value)
 {
-	char	   *text = NULL;
-	bool		same = false;
+	char *text = NULL;
+	bool same = false;
 
 	for (size_t digits = 15; digits <= 17 && !same; digits++)
 	{
-		json_t	   *again;
+		json_t *again;
 
 		free(text);
 		text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));

@@ -36,4 +36,4 @@
 extern bool dtm_steps_json(DtmSpecBuilder *builder, const char *text, size_t len,
 						   uint32_t *flags);
 
-#endif							/* DTM_STEPS_JSON_H */
+#endif /* DTM_STEPS_JSON_H */

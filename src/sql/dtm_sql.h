@@ -12,6 +12,7 @@
 
 #include "fmgr.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
 #include "dtm_spec.h"
 #include "dtm_store.h"
@@ -46,6 +47,12 @@ extern void dtm_sql_find_own(const char *gid, bool with_body, DtmFound *found);
 
 /* Likewise, for looking only: pg_monitor may see all. */
 extern void dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *found);
+
+/*
+ * Milliseconds of an interval, a month being 30 days; rounded away from zero,
+ * so that a tiny one keeps its sign.  Saturates.
+ */
+extern int64 dtm_sql_interval_ms(const Interval *interval);
 
 /* spec and state of a found transaction as the core's struct; XX001 when they are damaged. */
 extern void dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans);

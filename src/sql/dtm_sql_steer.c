@@ -107,7 +107,7 @@ dtm_sql_purge(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("\"older_than\" must not be NULL")));
 	older = PG_GETARG_INTERVAL_P(0);
-	if (older->time < 0 || older->day < 0 || older->month < 0)
+	if (dtm_sql_interval_ms(older) < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"older_than\" must not be negative")));

@@ -19,6 +19,7 @@
 #include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -167,18 +168,45 @@ walk_after(DtmSpecBuilder *builder, JsonbContainer *container)
 	}
 }
 
+/* The interval type's input, with errors that name the step. */
+static Interval *
+read_interval(int step, char *chars)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		interval = (Datum) 0;
+
+	PG_TRY();
+	{
+		interval = DirectFunctionCall3(interval_in, CStringGetDatum(chars),
+									   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+			ReThrowError(error);
+		ereport(ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("step %d: \"request_timeout\": %s", step, error->message),
+				 errhint("Give seconds, e.g. 2.5, or an interval, e.g. \"2 min\".")));
+	}
+	PG_END_TRY();
+	return DatumGetIntervalP(interval);
+}
+
 /* A request_timeout of a step may be an interval in words, like everywhere in SQL. */
 static bool
-interval_seconds(const char *chars, size_t len, const char **seconds, size_t *seconds_len)
+interval_seconds(int step, const char *chars, size_t len, const char **seconds,
+				 size_t *seconds_len)
 {
-	Interval   *interval;
-	char	   *copy = pnstrdup(chars, len);
+	/* digits only would be seconds for the interval type too */
+	Interval   *interval = read_interval(step, pnstrdup(chars, len));
 	char	   *result;
 
-	/* digits only would be seconds for the interval type too */
-	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(copy),
-													 ObjectIdGetDatum(InvalidOid),
-													 Int32GetDatum(-1)));
 	result = psprintf("%.3f",
 					  (double) interval->time / USECS_PER_SEC + interval->day * 86400.0 +
 					  interval->month * 30.0 * 86400.0);
@@ -204,7 +232,7 @@ walk_step(DtmSpecBuilder *builder, JsonbContainer *container)
 		(void) JsonbIteratorNext(&it, &value, true);
 		kind = value_text(&value, key_is(&key, "payload"), &chars, &len);
 		if (kind == DTM_JSON_STRING && key_is(&key, "request_timeout") &&
-			interval_seconds(chars, len, &chars, &len))
+			interval_seconds(dtm_spec_step_count(builder) - 1, chars, len, &chars, &len))
 			kind = DTM_JSON_NUMBER;
 		check(builder, dtm_spec_step_field(builder, key.val.string.val, key.val.string.len, kind,
 										   chars, len));
@@ -301,6 +329,22 @@ role_word(DtmRole role)
 	return role == DTM_ROLE_UNDO ? "compensate" : "action";
 }
 
+/* Looking a name up in a schema without USAGE is an error that does not know the step. */
+static void
+check_schema(int step, DtmRole role, List *names)
+{
+	char	   *name = strVal(linitial(names));
+	Oid			schema = list_length(names) > 1 ? get_namespace_oid(name, true) : InvalidOid;
+
+	if (OidIsValid(schema) &&
+		!DatumGetBool(DirectFunctionCall2(has_schema_privilege_id, ObjectIdGetDatum(schema),
+										  CStringGetTextDatum("USAGE"))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("step %d: permission denied for schema %s in \"%s\"", step,
+						quote_identifier(name), role_word(role))));
+}
+
 /* Resolve one sql: target with the caller's search_path and rights. */
 static void
 resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
@@ -308,14 +352,15 @@ resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
 	char	   *given = pnstrdup(name.data, name.len);
 	List	   *names = dtm_qualified_names(given);
 	Oid			types[1] = {JSONBOID};
-	Oid			function = LookupFuncName(names, 1, types, true);
+	Oid			function;
 	HeapTuple	tuple;
 	Form_pg_proc proc;
 	Oid			result;
-	char		kind;
-	bool		set;
+	bool		usable;
 	char	   *qualified;
 
+	check_schema(step, role, names);
+	function = LookupFuncName(names, 1, types, true);
 	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
@@ -327,12 +372,14 @@ resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
 		elog(ERROR, "cache lookup failed for function %u", function);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	result = proc->prorettype;
-	kind = proc->prokind;
-	set = proc->proretset;
+
+	/* no other session can call a temporary one */
+	usable = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
+		(result == VOIDOID || result == JSONBOID) && !isAnyTempNamespace(proc->pronamespace);
 	qualified = quote_qualified_identifier(get_namespace_name(proc->pronamespace),
 										   NameStr(proc->proname));
 	ReleaseSysCache(tuple);
-	if (kind != PROKIND_FUNCTION || set || (result != VOIDOID && result != JSONBOID))
+	if (!usable)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("step %d: \"%s\" names %s(jsonb), which cannot be a branch", step,

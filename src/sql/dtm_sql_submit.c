@@ -60,12 +60,8 @@ dtm_sql_gid(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(new_gid()));
 }
 
-/*
- * Milliseconds of an interval, a month being 30 days; rounded up, so that a
- * tiny positive one does not become zero.  Saturates.
- */
-static int64
-interval_ms(const Interval *interval)
+int64
+dtm_sql_interval_ms(const Interval *interval)
 {
 	int64		days = (int64) interval->month * 30 + interval->day;
 	int64		us;
@@ -73,7 +69,7 @@ interval_ms(const Interval *interval)
 	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &us) ||
 		pg_add_s64_overflow(us, interval->time, &us))
 		return days < 0 ? PG_INT64_MIN / 1000 : PG_INT64_MAX / 1000;
-	return us > 0 ? us / 1000 + (us % 1000 != 0) : us / 1000;
+	return us / 1000 + (us % 1000 > 0) - (us % 1000 < 0);
 }
 
 static void
@@ -90,21 +86,21 @@ take_options(FunctionCallInfo fcinfo, int first, DtmSpecBuilder *builder)
 
 	if (!PG_ARGISNULL(n + OPTION_REQUEST_TIMEOUT))
 		check(builder, dtm_spec_set_request_timeout(
-				  builder, interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_REQUEST_TIMEOUT))));
+				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_REQUEST_TIMEOUT))));
 	if (!PG_ARGISNULL(n + OPTION_RETRY_INTERVAL))
 		check(builder, dtm_spec_set_retry_interval(
-				  builder, interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_RETRY_INTERVAL))));
+				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_RETRY_INTERVAL))));
 	if (!PG_ARGISNULL(n + OPTION_RETRY_LIMIT))
 		check(builder, dtm_spec_set_retry_limit(builder,
 												PG_GETARG_INT32(n + OPTION_RETRY_LIMIT)));
 	if (!PG_ARGISNULL(n + OPTION_TIMEOUT_TO_FAIL))
 		check(builder, dtm_spec_set_timeout_to_fail(
-				  builder, interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_TIMEOUT_TO_FAIL))));
+				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_TIMEOUT_TO_FAIL))));
 	if (!PG_ARGISNULL(n + OPTION_HEADERS))
 		dtm_sql_headers(builder, PG_GETARG_JSONB_P(n + OPTION_HEADERS));
 	if (!PG_ARGISNULL(n + OPTION_START_AFTER))
 		check(builder, dtm_spec_set_start_after(
-				  builder, interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_START_AFTER))));
+				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_START_AFTER))));
 }
 
 /* Say so when nothing will drive it for now; the submit itself is as good as ever. */

@@ -139,8 +139,7 @@ Datum
 dtm_sql_wait(PG_FUNCTION_ARGS)
 {
 	char	   *gid;
-	Interval   *timeout;
-	int64		us;
+	int64		timeout_ms;
 	TimestampTz deadline;
 	DtmFound	found;
 	volatile bool registered = false;
@@ -154,13 +153,12 @@ dtm_sql_wait(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("\"timeout\" must not be NULL")));
 	gid = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	timeout = PG_GETARG_INTERVAL_P(1);
-	us = timeout->time + (timeout->day + (int64) timeout->month * 30) * USECS_PER_DAY;
-	if (us < 0)
+	timeout_ms = dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(1));
+	if (timeout_ms < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"timeout\" must not be negative")));
-	deadline = GetCurrentTimestamp() + Min(us, (int64) 365 * USECS_PER_DAY);
+	deadline = GetCurrentTimestamp() + Min(timeout_ms, DTM_MAX_OPTION_MS) * 1000;
 
 	dtm_sql_find_visible(gid, false, &found);
 	if (found.uncommitted)

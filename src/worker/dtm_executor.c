@@ -294,6 +294,8 @@ static DtmOutcome
 outcome_of_error(const ErrorData *error, const DtmTask *task, char *reason, size_t size)
 {
 	char		state[6];
+	bool		is_answer = error->sqlerrcode == DTM_ERRCODE_FAIL ||
+		error->sqlerrcode == DTM_ERRCODE_ONGOING;
 
 	for (int i = 0; i < 5; i++)
 		state[i] = PGUNSIXBIT(error->sqlerrcode >> (6 * i));
@@ -302,7 +304,15 @@ outcome_of_error(const ErrorData *error, const DtmTask *task, char *reason, size
 		TimestampDifferenceExceeds(task->started_at, GetCurrentTimestamp(), task->timeout_ms - 1))
 		snprintf(reason, size, "timed out after %d ms (request_timeout)", task->timeout_ms);
 	else
-		snprintf(reason, size, "%s: %s", state, error->message);
+	{
+		/* where it happened, in the user's own code: the first line of the context */
+		int			where = error->context == NULL ? 0 : (int) strcspn(error->context, "\n");
+
+		snprintf(reason, size, "%s: %s%s%s%s%.*s", state, error->message,
+				 error->detail == NULL ? "" : " - ", error->detail == NULL ? "" : error->detail,
+				 is_answer || where == 0 ? "" : " - ", is_answer ? 0 : where,
+				 error->context == NULL ? "" : error->context);
+	}
 	if (error->sqlerrcode == DTM_ERRCODE_FAIL)
 		return DTM_OUTCOME_FAILURE;
 	if (error->sqlerrcode == DTM_ERRCODE_ONGOING)

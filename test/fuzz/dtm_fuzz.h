@@ -18,13 +18,18 @@
 
 #include "dtm_types.h"
 
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FUZZ_UNUSED __attribute__((unused))
 
-#define HOLDS(condition) \
-	((condition) ? (void) 0 : \
-	 (fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition), abort()))
+#define HOLDS(condition) ((condition) ? (void) 0 : fuzz_fail(#condition, __FILE__, __LINE__))
+
+static inline void FUZZ_UNUSED
+fuzz_fail(const char *condition, const char *file, int line)
+{
+	fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, condition);
+	abort();
+}
 
 /* Every block on its own, so that AddressSanitizer sees each overrun. */
 typedef struct FuzzBlock
@@ -35,16 +40,16 @@ typedef struct FuzzBlock
 
 typedef struct FuzzArena
 {
-	DtmArena	arena;
-	FuzzBlock  *blocks;
-	size_t		bytes;
+	DtmArena arena;
+	FuzzBlock *blocks;
+	size_t bytes;
 } FuzzArena;
 
 static void *
 fuzz_alloc(void *context, size_t size)
 {
-	FuzzArena  *fuzz = context;
-	FuzzBlock  *block = malloc(sizeof(FuzzBlock) + size);
+	FuzzArena *fuzz = context;
+	FuzzBlock *block = malloc(sizeof(FuzzBlock) + size);
 
 	HOLDS(block != NULL);
 	block->next = fuzz->blocks;
@@ -67,7 +72,7 @@ fuzz_arena_free(FuzzArena *fuzz)
 {
 	while (fuzz->blocks != NULL)
 	{
-		FuzzBlock  *next = fuzz->blocks->next;
+		FuzzBlock *next = fuzz->blocks->next;
 
 		free(fuzz->blocks);
 		fuzz->blocks = next;
@@ -79,7 +84,7 @@ static inline DtmText FUZZ_UNUSED
 fuzz_line(const uint8_t **data, size_t *size)
 {
 	const uint8_t *end = *size > 0 ? memchr(*data, '\n', *size) : NULL;
-	DtmText		line = {(const char *) *data, (uint32_t) *size};
+	DtmText line = {(const char *) *data, (uint32_t) *size};
 
 	if (end != NULL)
 		line.len = (uint32_t) (end - *data);
@@ -92,7 +97,7 @@ fuzz_line(const uint8_t **data, size_t *size)
 static inline char *FUZZ_UNUSED
 fuzz_copy(DtmText text)
 {
-	char	   *copy = malloc(text.len + 1);
+	char *copy = malloc(text.len + 1);
 
 	HOLDS(copy != NULL);
 	if (text.len > 0)
@@ -108,4 +113,4 @@ fuzz_within(DtmText part, DtmText whole)
 		(part.data >= whole.data && part.data + part.len <= whole.data + whole.len);
 }
 
-#endif							/* DTM_FUZZ_H */
+#endif /* DTM_FUZZ_H */

@@ -15,10 +15,10 @@
 static void
 fuzz_check_headers(DtmText headers, DtmText whole)
 {
-	size_t		offset = 0;
-	size_t		n = 0;
-	DtmText		name;
-	DtmText		value;
+	size_t offset = 0;
+	size_t n = 0;
+	DtmText name;
+	DtmText value;
 
 	HOLDS(fuzz_within(headers, whole));
 	while (dtm_headers_next(headers, &offset, &name, &value))
@@ -34,9 +34,9 @@ fuzz_check_headers(DtmText headers, DtmText whole)
 static void
 fuzz_check_spec(const DtmTrans *trans, DtmText packed)
 {
-	bool		done[DTM_MAX_STEPS] = {false};
-	bool		moved = true;
-	int			n_done = 0;
+	bool done[DTM_MAX_STEPS] = {false};
+	bool moved = true;
+	int n_done = 0;
 
 	HOLDS(trans->n_branches <= DTM_MAX_STEPS);
 	HOLDS(trans->start_at >= trans->created_at);
@@ -67,7 +67,7 @@ fuzz_check_spec(const DtmTrans *trans, DtmText packed)
 		moved = false;
 		for (int i = 0; i < trans->n_branches; i++)
 		{
-			bool		ready = !done[i];
+			bool ready = !done[i];
 
 			for (int k = 0; ready && k < trans->branches[i].n_after; k++)
 				ready = done[trans->branches[i].after[k]];
@@ -86,10 +86,10 @@ static void
 fuzz_check_repack(const DtmTrans *trans, FuzzArena *fuzz, const char *packed, size_t len)
 {
 	const char *again;
-	size_t		again_len;
+	size_t again_len;
 
 	HOLDS(dtm_spec_pack(trans, &fuzz->arena, &again, &again_len) == DTM_OK);
 	HOLDS(again_len == len && memcmp(again, packed, len) == 0);
 }
 
-#endif							/* DTM_SPEC_FUZZ_H */
+#endif /* DTM_SPEC_FUZZ_H */

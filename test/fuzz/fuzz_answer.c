@@ -17,7 +17,9 @@ check_text(const char *text, size_t len, size_t size)
 	for (size_t i = 0; i < len;)
 	{
 		unsigned char c = (unsigned char) text[i];
-		size_t		n = c < 0x80 ? 1 : (c & 0xE0) == 0xC0 ? 2 : (c & 0xF0) == 0xE0 ? 3 : 4;
+		size_t n = c < 0x80 ? 1 : (c & 0xE0) == 0xC0 ? 2 :
+			(c & 0xF0) == 0xE0                       ? 3 :
+													   4;
 
 		HOLDS(c >= 0x20 && c != 0x7F && c < 0xF5 && (c & 0xC0) != 0x80);
 		HOLDS(i + n <= len);
@@ -31,13 +33,13 @@ check_text(const char *text, size_t len, size_t size)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	int			status;
-	size_t		room;
-	char	   *body;
-	char	   *buffer;
-	size_t		len;
-	DtmOutcome	outcome;
-	DtmText		url;
+	int status;
+	size_t room;
+	char *body;
+	char *buffer;
+	size_t len;
+	DtmOutcome outcome;
+	DtmText url;
 
 	if (size < 3)
 		return 0;

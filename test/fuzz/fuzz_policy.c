@@ -14,10 +14,10 @@
 
 typedef struct Subject
 {
-	FuzzArena	fuzz;
-	DtmTarget	target;
-	struct sockaddr_in6 ipv6;	/* the bytes */
-	struct sockaddr_in ipv4;	/* their last four */
+	FuzzArena fuzz;
+	DtmTarget target;
+	struct sockaddr_in6 ipv6;   /* the bytes */
+	struct sockaddr_in ipv4;    /* their last four */
 	struct sockaddr_in6 mapped; /* the last four as ::ffff:a.b.c.d */
 } Subject;
 
@@ -44,8 +44,8 @@ allows(Subject *subject, const DtmPolicy *policy, void *address)
 static DtmPolicy *
 parse(Subject *subject, const char *list)
 {
-	char		error[100];
-	DtmPolicy  *policy;
+	char error[100];
+	DtmPolicy *policy;
 
 	memset(error, 'x', sizeof(error));
 	policy = dtm_policy_parse(list, &subject->fuzz.arena, error, sizeof(error));
@@ -58,9 +58,9 @@ static void
 check(Subject *subject, const char *list)
 {
 	static const unsigned char metadata[4] = {169, 254, 169, 254};
-	DtmPolicy  *policy = parse(subject, list);
-	bool		ipv4;
-	char	   *closed;
+	DtmPolicy *policy = parse(subject, list);
+	bool ipv4;
+	char *closed;
 
 	if (policy == NULL)
 		return;
@@ -101,10 +101,10 @@ check(Subject *subject, const char *list)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	Subject		subject;
-	DtmText		line;
-	char	   *list;
-	char	   *url;
+	Subject subject;
+	DtmText line;
+	char *list;
+	char *url;
 
 	if (size < 16)
 		return 0;
@@ -114,7 +114,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size -= 16;
 	line = fuzz_line(&data, &size);
 	list = fuzz_copy(line);
-	url = fuzz_copy((DtmText) {(const char *) data, (uint32_t) size});
+	url = fuzz_copy((DtmText){(const char *) data, (uint32_t) size});
 	if (dtm_target_parse(url, size, &subject.target) == NULL &&
 		(subject.target.scheme == DTM_SCHEME_HTTP || subject.target.scheme == DTM_SCHEME_HTTPS))
 		check(&subject, list);

@@ -11,7 +11,7 @@
 static void
 check_value(const char *value, size_t size)
 {
-	size_t		len = strnlen(value, size);
+	size_t len = strnlen(value, size);
 
 	HOLDS(len > 0 && len < size);
 	for (size_t i = 0; i < len; i++)
@@ -21,13 +21,13 @@ check_value(const char *value, size_t size)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *copy = malloc(size > 0 ? size : 1);
-	DtmRequest	request;
-	DtmRequest	again;
+	char *copy = malloc(size > 0 ? size : 1);
+	DtmRequest request;
+	DtmRequest again;
 	const char *field = NULL;
 	const char *problem;
-	char		url[2048];
-	size_t		len;
+	char url[2048];
+	size_t len;
 
 	memcpy(copy, data, size);
 	problem = dtm_request_parse(copy, size, &request, &field);
@@ -43,10 +43,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_value(request.trans_type, sizeof(request.trans_type));
 
 	/* written anew they mean the same */
-	len = dtm_url_for_call((DtmText) {"/", 1},
-						   (DtmText) {request.gid, (uint32_t) strlen(request.gid)},
+	len = dtm_url_for_call((DtmText){"/", 1},
+						   (DtmText){request.gid, (uint32_t) strlen(request.gid)},
 						   request.trans_type,
-						   (DtmText) {request.branch_id, (uint32_t) strlen(request.branch_id)},
+						   (DtmText){request.branch_id, (uint32_t) strlen(request.branch_id)},
 						   request.op, url, sizeof(url));
 	HOLDS(len > 0);
 	HOLDS(dtm_request_parse(url, len, &again, &field) == NULL);

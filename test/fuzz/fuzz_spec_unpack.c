@@ -11,10 +11,10 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	FuzzArena	fuzz;
-	char	   *copy = malloc(size > 0 ? size : 1);
-	DtmTrans	trans;
-	DtmRc		rc;
+	FuzzArena fuzz;
+	char *copy = malloc(size > 0 ? size : 1);
+	DtmTrans trans;
+	DtmRc rc;
 
 	memcpy(copy, data, size);
 	fuzz_arena_init(&fuzz);
@@ -27,10 +27,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (rc == DTM_OK)
 	{
 		const char *packed;
-		size_t		len;
-		DtmTrans	again;
+		size_t len;
+		DtmTrans again;
 
-		fuzz_check_spec(&trans, (DtmText) {copy, (uint32_t) size});
+		fuzz_check_spec(&trans, (DtmText){copy, (uint32_t) size});
 
 		/* our own bytes for it are read back to the same */
 		HOLDS(dtm_spec_pack(&trans, &fuzz.arena, &packed, &len) == DTM_OK);

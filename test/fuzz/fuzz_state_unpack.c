@@ -32,13 +32,13 @@ check_op(const DtmOpState *op, DtmText packed)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	FuzzArena	fuzz;
-	DtmTrans	trans;
-	DtmTrans	again;
-	DtmBranch	branches[2][MAX_BRANCHES];
-	char	   *copy;
-	char	   *packed[2];
-	size_t		len[2];
+	FuzzArena fuzz;
+	DtmTrans trans;
+	DtmTrans again;
+	DtmBranch branches[2][MAX_BRANCHES];
+	char *copy;
+	char *packed[2];
+	size_t len[2];
 
 	if (size == 0)
 		return 0;
@@ -51,7 +51,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_arena_init(&fuzz);
 	if (dtm_state_unpack(copy, size, &fuzz.arena, &trans) == DTM_OK)
 	{
-		DtmText		whole = {copy, (uint32_t) size};
+		DtmText whole = {copy, (uint32_t) size};
 
 		check_op(&trans.query, whole);
 		for (int i = 0; i < trans.n_branches; i++)

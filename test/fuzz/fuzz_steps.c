@@ -24,12 +24,12 @@ check_error(const DtmSpecBuilder *builder)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	FuzzArena	fuzz;
+	FuzzArena fuzz;
 	DtmSpecError error;
 	DtmSpecBuilder *builder;
-	uint32_t	flags = 0;
+	uint32_t flags = 0;
 	const char *packed;
-	size_t		len;
+	size_t len;
 
 	fuzz_arena_init(&fuzz);
 	builder = dtm_spec_begin(&fuzz.arena, DTM_TYPE_SAGA, &error);
@@ -39,7 +39,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_error(builder);
 	else
 	{
-		DtmTrans	trans;
+		DtmTrans trans;
 
 		trans.created_at = 1000;
 		HOLDS(dtm_spec_unpack(packed, len, &fuzz.arena, &trans) == DTM_OK);
@@ -47,12 +47,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		HOLDS(trans.flags == flags);
 		for (int i = 0; i < trans.n_branches; i++)
 		{
-			DtmText		url = dtm_spec_step_url(builder, i, DTM_ROLE_UNDO);
+			DtmText url = dtm_spec_step_url(builder, i, DTM_ROLE_UNDO);
 
 			HOLDS(trans.branches[i].url[DTM_ROLE_UNDO].len == url.len);
 			HOLDS(memcmp(trans.branches[i].url[DTM_ROLE_UNDO].data, url.data, url.len) == 0);
 		}
-		fuzz_check_spec(&trans, (DtmText) {packed, (uint32_t) len});
+		fuzz_check_spec(&trans, (DtmText){packed, (uint32_t) len});
 		fuzz_check_repack(&trans, &fuzz, packed, len);
 	}
 	fuzz_arena_free(&fuzz);

@@ -21,8 +21,8 @@ same_host(const char *theirs, DtmText ours)
 {
 	struct in6_addr a;
 	struct in6_addr b;
-	char	   *copy;
-	bool		same;
+	char *copy;
+	bool same;
 
 	if (theirs[0] != '[')
 		return strlen(theirs) == ours.len && strncasecmp(theirs, ours.data, ours.len) == 0;
@@ -41,8 +41,8 @@ same_host(const char *theirs, DtmText ours)
 static void
 check_curl(const char *url, const DtmTarget *target)
 {
-	CURLU	   *handle = curl_url();
-	char	   *part = NULL;
+	CURLU *handle = curl_url();
+	char *part = NULL;
 
 	if (curl_url_set(handle, CURLUPART_URL, url, 0) == CURLUE_OK)
 	{
@@ -76,13 +76,13 @@ static void
 check_call(DtmText url, DtmText gid, const DtmTarget *target)
 {
 	static const DtmText branch = {"01", 2};
-	size_t		size = DTM_URL_FOR_CALL_ROOM(url.len);
-	char	   *full = malloc(size);
-	size_t		len;
-	DtmRequest	request;
+	size_t size = DTM_URL_FOR_CALL_ROOM(url.len);
+	char *full = malloc(size);
+	size_t len;
+	DtmRequest request;
 	const char *field;
-	DtmTarget	again;
-	size_t		tight;
+	DtmTarget again;
+	size_t tight;
 
 	len = dtm_url_for_call(url, gid, "saga", branch, "compensate", full, size);
 	HOLDS(len > 0 && len < size && strlen(full) == len);
@@ -113,13 +113,15 @@ check_call(DtmText url, DtmText gid, const DtmTarget *target)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	DtmText		line = fuzz_line(&data, &size);
-	char	   *copy = malloc(line.len > 0 ? line.len : 1);
-	DtmText		url = {copy, line.len};
-	DtmText		gid = {(const char *) data, size > DTM_MAX_GID_LEN ? DTM_MAX_GID_LEN : (uint32_t) size};
-	DtmTarget	target;
+	DtmText line = fuzz_line(&data, &size);
+	char *copy = malloc(line.len > 0 ? line.len : 1);
+	DtmText url = {copy, line.len};
+	DtmText gid = {(const char *) data, (uint32_t) size};
+	DtmTarget target;
 	const char *problem;
 
+	if (gid.len > DTM_MAX_GID_LEN)
+		gid.len = DTM_MAX_GID_LEN;
 	memcpy(copy, line.data, line.len);
 	problem = dtm_target_parse(copy, line.len, &target);
 	if (problem != NULL)

@@ -32,7 +32,13 @@ SELECT p.oid::regprocedure, a.privilege_type
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.prosecdef AND p.proconfig IS DISTINCT FROM '{"search_path=pg_catalog, pg_temp"}';
 -- the settings that carry the counts end with the transaction
-SELECT current_setting('dtm_barrier.passed', true) = '' AS passed, current_setting('dtm_barrier.rows', true) = '' AS rows;
+SELECT dtm_barrier('saga', 'setting', '01', 'action');
+SELECT count(*) FROM current_setting('dtm_barrier.passed_'
+	|| left(md5('["setting", "01", "action"]'), 2), true) AS counts WHERE counts = '';
+SELECT dtm_barrier('saga', 'setting', '01', 'action');
+-- a batch
+SELECT count(*) FROM generate_series(1, 2000) AS n WHERE dtm_barrier('saga', 'batch-' || n, '01', 'action');
+SELECT barrier_id, count(*) FROM dtm.barrier WHERE gid LIKE 'batch-%' GROUP BY 1;
 
 \c :regression
-DROP DATABASE regression_barrier_plain;
+DROP DATABASE regression_barrier_plain WITH (FORCE);

@@ -247,7 +247,8 @@ my %running;
 sub start
 {
 	my ($self) = @_;
-	my $program = DtmTest::abs_path(DtmTest::dirname(__FILE__) . '/../service/service.py');
+	my $program = DtmTest::abs_path(DtmTest::dirname(__FILE__) . '/../service/'
+		  . ($self->{program} // 'service.py'));
 
 	my $pid = open(my $out, '-|', '/usr/bin/python3', $program, '--port', $self->{port},
 		@{ $self->{arguments} }) or die "could not start $program: $!";

@@ -14,38 +14,38 @@ test_meaning(void)
 	/* DTM protocol, 4.3: in this order, and the words count with any status */
 	static const struct
 	{
-		int			status;
+		int status;
 		const char *body;
-		DtmOutcome	outcome;
-	}			cases[] =
-	{
-		{200, "", DTM_OUTCOME_SUCCESS},
-		{200, "{\"dtm_result\":\"SUCCESS\"}", DTM_OUTCOME_SUCCESS},
-		{200, "{\"dtm_result\":\"FAILURE\"}", DTM_OUTCOME_FAILURE},
-		{200, "FAILURE", DTM_OUTCOME_FAILURE},
-		{200, "FAILUR", DTM_OUTCOME_SUCCESS},
-		{200, "failure", DTM_OUTCOME_SUCCESS},
-		{200, "FFAILURE", DTM_OUTCOME_FAILURE},
-		{200, "FAILFAILURE.", DTM_OUTCOME_FAILURE},
-		{200, "ONGOING", DTM_OUTCOME_ONGOING},
-		{409, "", DTM_OUTCOME_FAILURE},
-		{409, "no stock", DTM_OUTCOME_FAILURE},
-		{409, "ONGOING", DTM_OUTCOME_ONGOING},
-		{425, "", DTM_OUTCOME_ONGOING},
-		{425, "FAILURE", DTM_OUTCOME_ONGOING},
-		{500, "", DTM_OUTCOME_ERROR},
-		{500, "stack trace: FAILURE", DTM_OUTCOME_FAILURE},
-		{500, "is ONGOING, no FAILURE", DTM_OUTCOME_ONGOING},
-		{201, "", DTM_OUTCOME_ERROR},
-		{204, "", DTM_OUTCOME_ERROR},
-		{302, "", DTM_OUTCOME_ERROR},
-		{404, "not found", DTM_OUTCOME_ERROR},
-		{0, "", DTM_OUTCOME_ERROR}
-	};
+		DtmOutcome outcome;
+	} cases[] =
+		{
+			{200, "", DTM_OUTCOME_SUCCESS},
+			{200, "{\"dtm_result\":\"SUCCESS\"}", DTM_OUTCOME_SUCCESS},
+			{200, "{\"dtm_result\":\"FAILURE\"}", DTM_OUTCOME_FAILURE},
+			{200, "FAILURE", DTM_OUTCOME_FAILURE},
+			{200, "FAILUR", DTM_OUTCOME_SUCCESS},
+			{200, "failure", DTM_OUTCOME_SUCCESS},
+			{200, "FFAILURE", DTM_OUTCOME_FAILURE},
+			{200, "FAILFAILURE.", DTM_OUTCOME_FAILURE},
+			{200, "ONGOING", DTM_OUTCOME_ONGOING},
+			{409, "", DTM_OUTCOME_FAILURE},
+			{409, "no stock", DTM_OUTCOME_FAILURE},
+			{409, "ONGOING", DTM_OUTCOME_ONGOING},
+			{425, "", DTM_OUTCOME_ONGOING},
+			{425, "FAILURE", DTM_OUTCOME_ONGOING},
+			{500, "", DTM_OUTCOME_ERROR},
+			{500, "stack trace: FAILURE", DTM_OUTCOME_FAILURE},
+			{500, "is ONGOING, no FAILURE", DTM_OUTCOME_ONGOING},
+			{201, "", DTM_OUTCOME_ERROR},
+			{204, "", DTM_OUTCOME_ERROR},
+			{302, "", DTM_OUTCOME_ERROR},
+			{404, "not found", DTM_OUTCOME_ERROR},
+			{0, "", DTM_OUTCOME_ERROR}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		if (!CHECK_INT(dtm_answer_meaning(cases[i].status, cases[i].body,
-										  strlen(cases[i].body)), cases[i].outcome))
+										  strlen(cases[i].body)),
+					   cases[i].outcome))
 			printf("    %d %s\n", cases[i].status, cases[i].body);
 
 	CHECK_INT(dtm_answer_meaning(200, NULL, 0), DTM_OUTCOME_SUCCESS);
@@ -56,8 +56,8 @@ test_meaning(void)
 static void
 check_reason(int status, const char *body, const char *expected)
 {
-	char		buffer[200];
-	size_t		len = dtm_answer_reason(status, body, strlen(body), buffer, sizeof(buffer));
+	char buffer[200];
+	size_t len = dtm_answer_reason(status, body, strlen(body), buffer, sizeof(buffer));
 
 	CHECK_STR(buffer, expected);
 	CHECK_INT(len, strlen(expected));
@@ -88,20 +88,21 @@ test_reason(void)
 static void
 test_bounds(void)
 {
-	const char *body = "a\xe2\x82\xac" "b c";
-	char		expected[32] = "";
+	const char *body = "a\xe2\x82\xac"
+					   "b c";
+	char expected[32] = "";
 
 	for (size_t size = 0; size <= 16; size++)
 	{
-		char	   *buffer = malloc(size + 1);
-		size_t		len;
+		char *buffer = malloc(size + 1);
+		size_t len;
 
 		buffer[size] = '#';
 		len = dtm_answer_reason(409, body, strlen(body), buffer, size);
 		CHECK(buffer[size] == '#');
 		CHECK(size == 0 ? len == 0 : len < size && buffer[len] == '\0');
 		if (size == 7 || size == 8 || size == 9)
-			CHECK_STR(buffer, "409: a");	/* no half of the Euro sign */
+			CHECK_STR(buffer, "409: a"); /* no half of the Euro sign */
 		if (size > 0)
 		{
 			/* a longer buffer only adds */
@@ -110,15 +111,16 @@ test_bounds(void)
 		}
 		free(buffer);
 	}
-	CHECK_STR(expected, "409: a\xe2\x82\xac" "b c");
+	CHECK_STR(expected, "409: a\xe2\x82\xac"
+						"b c");
 }
 
 static void
 check_rollback(const char *url, const char *body, const char *expected)
 {
-	char		buffer[200];
-	size_t		len = dtm_answer_rollback_reason(test_text(url), body, strlen(body), buffer,
-												 sizeof(buffer));
+	char buffer[200];
+	size_t len = dtm_answer_rollback_reason(test_text(url), body, strlen(body), buffer,
+											sizeof(buffer));
 
 	CHECK_STR(buffer, expected);
 	CHECK_INT(len, strlen(expected));
@@ -138,8 +140,8 @@ test_rollback_reason(void)
 
 	for (size_t size = 0; size <= 80; size++)
 	{
-		char	   *buffer = malloc(size + 1);
-		size_t		len;
+		char *buffer = malloc(size + 1);
+		size_t len;
 
 		buffer[size] = '#';
 		len = dtm_answer_rollback_reason(test_text("http://a.example.com/a/rather/long/path"),

@@ -15,8 +15,8 @@ test_make(void)
 	static const unsigned char full[10] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
 	static const unsigned char one[10] = {[9] = 1};
 	static const unsigned char base[10] = {[9] = 57};
-	char		gid[23];
-	char		other[23];
+	char gid[23];
+	char other[23];
 
 	dtm_gid_make(0, zero, gid);
 	CHECK_STR(gid, "2222222222222222222222");
@@ -38,14 +38,14 @@ test_order(void)
 {
 	static const unsigned char zero[10] = {0};
 	static const unsigned char full[10] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
-	char		last[23] = "";
-	uint64_t	ms = 1;
+	char last[23] = "";
+	uint64_t ms = 1;
 
 	/* a later gid sorts behind an earlier one, whatever the random part */
 	for (int i = 0; i < 4000; i++)
 	{
-		char		early[23];
-		char		late[23];
+		char early[23];
+		char late[23];
 
 		dtm_gid_make(ms, full, early);
 		dtm_gid_make(ms + 1, zero, late);
@@ -62,11 +62,14 @@ test_order(void)
 static void
 test_rules(void)
 {
-	char		longest[DTM_MAX_GID_LEN + 2];
+	char longest[DTM_MAX_GID_LEN + 2];
 
 	memset(longest, 'x', sizeof(longest));
 	CHECK_STR(dtm_gid_check("order-1001", 10), NULL);
-	CHECK_STR(dtm_gid_check("b\xc3\xbc" "cher / a b", 12), NULL);
+	CHECK_STR(dtm_gid_check("b\xc3\xbc"
+							"cher / a b",
+							12),
+			  NULL);
 	CHECK_STR(dtm_gid_check(longest, DTM_MAX_GID_LEN), NULL);
 	CHECK_STR(dtm_gid_check(longest, DTM_MAX_GID_LEN + 1), "gid is longer than 128 bytes");
 	CHECK_STR(dtm_gid_check("", 0), "gid must not be empty");

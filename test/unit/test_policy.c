@@ -17,9 +17,9 @@ static TestArena memory;
 static bool
 allows(const char *list, const char *url, const char *address)
 {
-	char		error[200] = "";
-	DtmPolicy  *policy = dtm_policy_parse(list, &memory.arena, error, sizeof(error));
-	DtmTarget	target;
+	char error[200] = "";
+	DtmPolicy *policy = dtm_policy_parse(list, &memory.arena, error, sizeof(error));
+	DtmTarget target;
 	struct sockaddr_in in = {.sin_family = AF_INET};
 	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
 
@@ -40,7 +40,7 @@ typedef struct Case
 	const char *list;
 	const char *url;
 	const char *address;
-	bool		allowed;
+	bool allowed;
 } Case;
 
 static void
@@ -97,8 +97,7 @@ test_names(void)
 		{"* !http://*", "https://b/", "", true},
 		{"* !*.corp", "http://x.corp/", "1.2.3.4", false},
 		{"* !*:22", "http://x:22/", "", false},
-		{"!a", "http://b/", "", false}
-	};
+		{"!a", "http://b/", "", false}};
 
 	CHECK_CASES(cases);
 }
@@ -152,8 +151,7 @@ test_addresses(void)
 		{"* !10.0.0.0/8", "http://[::ffff:10.0.0.1]/", "", false},
 		{"* !::ffff:10.0.0.0/104", "http://a/", "10.0.0.1", false},
 		{"10.0.0.0/8", "http://a/", "::ffff:10.0.0.1", true},
-		{"* !0.0.0.0/8", "http://a/", "::1", true}
-	};
+		{"* !0.0.0.0/8", "http://a/", "::1", true}};
 
 	CHECK_CASES(cases);
 }
@@ -166,8 +164,7 @@ test_closed(void)
 		"255.255.255.255", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fe80::1",
 		"febf::1", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "ff02::1", "::",
 		"::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254",
-		"::ffff:0.0.0.0", "2002:e000:1::1", "64:ff9b::6464:64c8"
-	};
+		"::ffff:0.0.0.0", "2002:e000:1::1", "64:ff9b::6464:64c8"};
 	static const Case cases[] = {
 		/* neighbours are open */
 		{"*", "http://a/", "169.253.255.255", true},
@@ -212,18 +209,17 @@ test_closed(void)
 		{"metadata.google.internal", "http://metadata.google.internal/", "", true},
 		{"metadata.google.internal", "http://metadata.google.internal/", "169.254.169.254", false},
 		{"metadata.google.internal 169.254.169.254", "http://metadata.google.internal/",
-		"169.254.169.254", true}
-	};
+		 "169.254.169.254", true}};
 
 	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
 	{
-		char		url[80];
+		char url[80];
 
-		check_cases(&(Case) {"*", "http://a/", addresses[i], false}, 1);
-		check_cases(&(Case) {"a", "http://a/", addresses[i], false}, 1);
+		check_cases(&(Case){"*", "http://a/", addresses[i], false}, 1);
+		check_cases(&(Case){"a", "http://a/", addresses[i], false}, 1);
 		snprintf(url, sizeof(url), strchr(addresses[i], ':') ? "http://[%s]/" : "http://%s/",
 				 addresses[i]);
-		check_cases(&(Case) {"*", url, "", false}, 1);
+		check_cases(&(Case){"*", url, "", false}, 1);
 	}
 	CHECK_CASES(cases);
 }
@@ -265,9 +261,8 @@ test_errors(void)
 		{"[::g]:1", "\"[::g]:1\" is not an address"},
 		{"1:2:3", "\"1:2:3\" is not an address"},
 		{"fe80::1%eth0", "\"fe80::1%eth0\" is not an address"},
-		{"a\x01", "\"a?\" is neither a host name nor an address"}
-	};
-	char		error[200];
+		{"a\x01", "\"a?\" is neither a host name nor an address"}};
+	char error[200];
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
@@ -283,9 +278,9 @@ test_errors(void)
 static void
 test_no_policy(void)
 {
-	DtmTarget	target;
+	DtmTarget target;
 	struct sockaddr local = {.sa_family = AF_UNIX};
-	char		error[20];
+	char error[20];
 
 	dtm_target_parse("http://a/", 9, &target);
 	CHECK(!dtm_policy_allows_target(NULL, &target));

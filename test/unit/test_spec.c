@@ -53,7 +53,7 @@ static void
 finish(DtmSpecBuilder *builder, DtmTrans *trans)
 {
 	const char *packed = NULL;
-	size_t		len = 0;
+	size_t len = 0;
 
 	memset(trans, 0x5A, sizeof(*trans));
 	trans->created_at = CREATED_AT;
@@ -70,7 +70,7 @@ static void
 test_plain(void)
 {
 	DtmSpecBuilder *builder = begin();
-	DtmTrans	trans;
+	DtmTrans trans;
 
 	step(builder, "http://a/1", "http://a/-1");
 	CHECK(field(builder, "payload", DTM_JSON_OBJECT, "{\"n\": 1}"));
@@ -131,10 +131,10 @@ static void
 test_everything(void)
 {
 	DtmSpecBuilder *builder = begin();
-	DtmTrans	trans;
-	DtmText		name;
-	DtmText		value;
-	size_t		offset = 0;
+	DtmTrans trans;
+	DtmText name;
+	DtmText value;
+	size_t offset = 0;
 
 	step(builder, "http://a/", NULL);
 	step(builder, "http://a/", NULL);
@@ -202,7 +202,7 @@ static void
 test_same_bytes(void)
 {
 	const char *packed[2];
-	size_t		len[2];
+	size_t len[2];
 
 	for (int turn = 0; turn < 2; turn++)
 	{
@@ -264,7 +264,7 @@ test_options(void)
 	b = begin();
 	check_option(dtm_spec_set_request_timeout(b, 0), b,
 				 "\"request_timeout\" must be greater than zero");
-	CHECK(!dtm_spec_set_request_timeout(b, 1));		/* the error stays */
+	CHECK(!dtm_spec_set_request_timeout(b, 1)); /* the error stays */
 	b = begin();
 	check_option(dtm_spec_set_request_timeout(b, DTM_MAX_REQUEST_TIMEOUT_MS + 1), b,
 				 "\"request_timeout\" must be at most 1 day");
@@ -305,8 +305,8 @@ test_limits(void)
 	static char big[DTM_MAX_PAYLOAD_LEN + 1];
 	DtmSpecBuilder *b;
 	const char *packed;
-	size_t		len;
-	DtmTrans	trans;
+	size_t len;
+	DtmTrans trans;
 
 	memset(big, 'x', sizeof(big));
 	b = begin();
@@ -347,7 +347,7 @@ test_limits(void)
 	step(b, "http://a/", NULL);
 	for (int i = 0; i < DTM_MAX_HEADERS; i++)
 	{
-		char		name[16];
+		char name[16];
 
 		snprintf(name, sizeof(name), "X-%d", i);
 		CHECK(header(b, name, "v"));
@@ -378,28 +378,30 @@ test_other_modes(void)
 	static const struct
 	{
 		DtmTransType type;
-		uint32_t	flags;
+		uint32_t flags;
 		const char *query_url;
-		DtmStatus	status;
-		int			op[DTM_ROLES];
-	}			cases[] =
-	{
-		{DTM_TYPE_MSG, 0, "", DTM_STATUS_SUBMITTED, {DTM_OP_ACTION, 0, 0}},
-		{DTM_TYPE_MSG, 0, "http://q/", DTM_STATUS_PREPARED, {DTM_OP_ACTION, 0, 0}},
-		{DTM_TYPE_TCC, 0, "", DTM_STATUS_PREPARED, {DTM_OP_TRY, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
-		{DTM_TYPE_TCC, DTM_FLAG_CLIENT_RUN, "", DTM_STATUS_PREPARED,
-		{0, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
-		{DTM_TYPE_XA, 0, "", DTM_STATUS_PREPARED, {0, DTM_OP_COMMIT, DTM_OP_ROLLBACK}},
-		{DTM_TYPE_WORKFLOW, 0, "http://w/", DTM_STATUS_PREPARED, {0, 0, 0}}
-	};
+		DtmStatus status;
+		int op[DTM_ROLES];
+	} cases[] =
+		{
+			{DTM_TYPE_MSG, 0, "", DTM_STATUS_SUBMITTED, {DTM_OP_ACTION, 0, 0}},
+			{DTM_TYPE_MSG, 0, "http://q/", DTM_STATUS_PREPARED, {DTM_OP_ACTION, 0, 0}},
+			{DTM_TYPE_TCC, 0, "", DTM_STATUS_PREPARED, {DTM_OP_TRY, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
+			{DTM_TYPE_TCC,
+			 DTM_FLAG_CLIENT_RUN,
+			 "",
+			 DTM_STATUS_PREPARED,
+			 {0, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
+			{DTM_TYPE_XA, 0, "", DTM_STATUS_PREPARED, {0, DTM_OP_COMMIT, DTM_OP_ROLLBACK}},
+			{DTM_TYPE_WORKFLOW, 0, "http://w/", DTM_STATUS_PREPARED, {0, 0, 0}}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		DtmBranch	branches[2];
-		DtmTrans	trans;
-		DtmTrans	read;
+		DtmBranch branches[2];
+		DtmTrans trans;
+		DtmTrans read;
 		const char *packed = NULL;
-		size_t		len = 0;
+		size_t len = 0;
 
 		memset(&trans, 0, sizeof(trans));
 		memset(branches, 0, sizeof(branches));
@@ -409,12 +411,14 @@ test_other_modes(void)
 		trans.query_url = test_text(cases[i].query_url);
 		trans.query_sql_name = test_text("s.q");
 		trans.branches = branches;
-		trans.n_branches = (uint16_t) (i % 3);	/* also none at all */
+		trans.n_branches = (uint16_t) (i % 3); /* also none at all */
 		branches[1].retry_limit = branches[0].retry_limit = -1;
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
-			branches[0].url[role] = test_text(role == 0 ? "http://f" : role == 1 ? "c" : "u");
-			branches[1].sql_name[role] = test_text(role == 0 ? "s.f" : role == 1 ? "s.c" : "s.u");
+			branches[0].url[role] = test_text(role == 0 ? "http://f" : role == 1 ? "c" :
+																				   "u");
+			branches[1].sql_name[role] = test_text(role == 0 ? "s.f" : role == 1 ? "s.c" :
+																				   "s.u");
 		}
 		CHECK_INT(dtm_spec_pack(&trans, &memory.arena, &packed, &len), DTM_OK);
 		read.created_at = INT64_MAX - 5;
@@ -460,9 +464,9 @@ sample(size_t *len)
 static void
 test_damaged(void)
 {
-	size_t		len = 0;
+	size_t len = 0;
 	const char *packed = sample(&len);
-	DtmTrans	trans;
+	DtmTrans trans;
 
 	trans.created_at = 0;
 	CHECK_INT(dtm_spec_unpack(packed, 0, &memory.arena, &trans), DTM_INVALID);
@@ -470,7 +474,7 @@ test_damaged(void)
 	/* every shortened form is refused, and what is behind the end is never read */
 	for (size_t n = 1; n < len; n++)
 	{
-		char	   *copy = malloc(n);
+		char *copy = malloc(n);
 
 		memcpy(copy, packed, n);
 		CHECK_INT(dtm_spec_unpack(copy, n, &memory.arena, &trans), DTM_INVALID);
@@ -482,8 +486,8 @@ test_damaged(void)
 	{
 		for (int bit = 0; bit < 8; bit++)
 		{
-			char	   *copy = malloc(len);
-			DtmRc		rc;
+			char *copy = malloc(len);
+			DtmRc rc;
 
 			memcpy(copy, packed, len);
 			copy[n] = (char) (copy[n] ^ (1 << bit));
@@ -502,40 +506,40 @@ test_hostile(void)
 	static const struct
 	{
 		const char *bytes;
-		size_t		len;
-		DtmRc		rc;
-	}			cases[] =
-	{
-		{"\1\1\0\0\0\0", 6, DTM_OK},
-		{"\1\1\0\0\1\0\0", 7, DTM_OK},
-		{"\2\1\0\0\0\0", 6, DTM_INVALID},	/* version */
-		{"\1\0\0\0\0\0", 6, DTM_INVALID},	/* type */
-		{"\1\6\0\0\0\0", 6, DTM_INVALID},
-		{"\1\1\0\0\0\0\0", 7, DTM_INVALID}, /* something behind */
-		{"\1\1\0\x80\x04\0\0", 7, DTM_INVALID}, /* unknown presence bit */
-		{"\1\1\0\0\2\0\0", 7, DTM_INVALID}, /* a branch is missing */
-		{"\1\1\0\0\xe9\7\0", 7, DTM_INVALID},	/* 1001 branches */
-		{"\1\1\0\0\1\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\0", 16, DTM_INVALID},
-		{"\1\1\0\0\1\1\x20\1\0", 9, DTM_INVALID},	/* after itself */
-		{"\1\1\0\0\1\1\x20\1\1", 9, DTM_INVALID},	/* after a step that is not there */
-		{"\1\1\0\0\2\1\0\x20\1\0", 10, DTM_OK}, /* 1 after 0 */
-		{"\1\1\0\0\2\2\x20\1\1\x20\1\0", 12, DTM_INVALID},	/* 0 after 1 after 0 */
-		{"\1\1\0\0\2\1\x20\1\1\0", 10, DTM_OK}, /* 0 after 1 */
-		{"\1\1\0\0\2\2\0\x20\1\0\0", 11, DTM_INVALID},	/* fewer entries than said */
-		{"\1\1\0\0\2\1\0\x20\2\0\0", 11, DTM_INVALID},	/* more */
-		{"\1\1\0\0\1\0\1\5abcd", 12, DTM_INVALID},	/* payload beyond the end */
-		{"\1\1\0\0\1\0\1\4abcd", 12, DTM_OK},
-		{"\1\1\0\0\1\0\x40\4\1X\1y", 12, DTM_OK},	/* a header */
-		{"\1\1\0\0\1\0\x40\4\1X\1\n", 12, DTM_INVALID}, /* with a line break */
-		{"\1\1\0\0\1\0\x40\4\1X\2y", 12, DTM_INVALID},	/* beyond its list */
-		{"\1\1\0\0\1\0\x40\2\0\0", 10, DTM_INVALID},	/* without a name */
-		{"\1\1\0\1\x80\x80\x80\x80\x80\x80\1\0\0", 13, DTM_INVALID}	/* starts in 139 years */
-	};
+		size_t len;
+		DtmRc rc;
+	} cases[] =
+		{
+			{"\1\1\0\0\0\0", 6, DTM_OK},
+			{"\1\1\0\0\1\0\0", 7, DTM_OK},
+			{"\2\1\0\0\0\0", 6, DTM_INVALID}, /* version */
+			{"\1\0\0\0\0\0", 6, DTM_INVALID}, /* type */
+			{"\1\6\0\0\0\0", 6, DTM_INVALID},
+			{"\1\1\0\0\0\0\0", 7, DTM_INVALID},     /* something behind */
+			{"\1\1\0\x80\x04\0\0", 7, DTM_INVALID}, /* unknown presence bit */
+			{"\1\1\0\0\2\0\0", 7, DTM_INVALID},     /* a branch is missing */
+			{"\1\1\0\0\xe9\7\0", 7, DTM_INVALID},   /* 1001 branches */
+			{"\1\1\0\0\1\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\0", 16, DTM_INVALID},
+			{"\1\1\0\0\1\1\x20\1\0", 9, DTM_INVALID},          /* after itself */
+			{"\1\1\0\0\1\1\x20\1\1", 9, DTM_INVALID},          /* after a step that is not there */
+			{"\1\1\0\0\2\1\0\x20\1\0", 10, DTM_OK},            /* 1 after 0 */
+			{"\1\1\0\0\2\2\x20\1\1\x20\1\0", 12, DTM_INVALID}, /* 0 after 1 after 0 */
+			{"\1\1\0\0\2\1\x20\1\1\0", 10, DTM_OK},            /* 0 after 1 */
+			{"\1\1\0\0\2\2\0\x20\1\0\0", 11, DTM_INVALID},     /* fewer entries than said */
+			{"\1\1\0\0\2\1\0\x20\2\0\0", 11, DTM_INVALID},     /* more */
+			{"\1\1\0\0\1\0\1\5abcd", 12, DTM_INVALID},         /* payload beyond the end */
+			{"\1\1\0\0\1\0\1\4abcd", 12, DTM_OK},
+			{"\1\1\0\0\1\0\x40\4\1X\1y", 12, DTM_OK},                   /* a header */
+			{"\1\1\0\0\1\0\x40\4\1X\1\n", 12, DTM_INVALID},             /* with a line break */
+			{"\1\1\0\0\1\0\x40\4\1X\2y", 12, DTM_INVALID},              /* beyond its list */
+			{"\1\1\0\0\1\0\x40\2\0\0", 10, DTM_INVALID},                /* without a name */
+			{"\1\1\0\1\x80\x80\x80\x80\x80\x80\1\0\0", 13, DTM_INVALID} /* starts in 139 years */
+		};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		char	   *copy = malloc(cases[i].len);
-		DtmTrans	trans;
+		char *copy = malloc(cases[i].len);
+		DtmTrans trans;
 
 		trans.created_at = 1;
 		memcpy(copy, cases[i].bytes, cases[i].len);
@@ -549,15 +553,15 @@ test_hostile(void)
 static void
 test_no_memory(void)
 {
-	bool		done = false;
+	bool done = false;
 
 	for (long n = 0; n < 1000 && !done; n++)
 	{
 		DtmSpecError error;
 		DtmSpecBuilder *builder;
 		const char *packed;
-		size_t		len;
-		DtmTrans	trans;
+		size_t len;
+		DtmTrans trans;
 
 		memory.fail_after = n;
 		builder = dtm_spec_begin(&memory.arena, DTM_TYPE_SAGA, &error);
@@ -573,7 +577,7 @@ test_no_memory(void)
 				break;
 			for (int k = 0; k < 20; k++)
 			{
-				char		text[12];
+				char text[12];
 
 				snprintf(text, sizeof(text), "%d", k);
 				if (k != i && k > 9)
@@ -606,6 +610,36 @@ test_no_memory(void)
 	CHECK(done);
 }
 
+/* For callers that walk JSON; the step is named once, whoever names it. */
+static void
+test_refuse(void)
+{
+	DtmSpecBuilder *b = begin();
+
+	CHECK(!dtm_spec_refuse(b, DTM_SPEC_LIMIT, 3, "f", "do this", "is %s", "odd"));
+	CHECK_STR(dtm_spec_error(b)->message, "step 3 is odd");
+	CHECK_STR(dtm_spec_error(b)->hint, "do this");
+	CHECK_STR(dtm_spec_error(b)->field, "f");
+	CHECK_INT(dtm_spec_error(b)->step, 3);
+	CHECK_INT(dtm_spec_error(b)->code, DTM_SPEC_LIMIT);
+
+	/* the first error stays */
+	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, -1, "g", NULL, "other"));
+	CHECK_STR(dtm_spec_error(b)->message, "step 3 is odd");
+	CHECK(!dtm_spec_step_begin(b));
+
+	b = begin();
+	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, 3, "f", NULL, "\"f\" is odd"));
+	CHECK_STR(dtm_spec_error(b)->message, "step 3: \"f\" is odd");
+	CHECK_STR(dtm_spec_error(b)->hint, "");
+	b = begin();
+	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, 3, "f", NULL, "step %d is odd", 3));
+	CHECK_STR(dtm_spec_error(b)->message, "step 3 is odd");
+	b = begin();
+	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, -1, "f", NULL, "all is odd"));
+	CHECK_STR(dtm_spec_error(b)->message, "all is odd");
+}
+
 static void
 test_types(void)
 {
@@ -629,6 +663,7 @@ main(void)
 	test_damaged();
 	test_hostile();
 	test_no_memory();
+	test_refuse();
 	test_types();
 	test_arena_reset(&memory);
 	TEST_REPORT();

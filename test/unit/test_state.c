@@ -16,8 +16,8 @@ static TestArena memory;
 
 typedef struct Subject
 {
-	DtmTrans	trans;
-	DtmBranch	branches[MAX_BRANCHES];
+	DtmTrans trans;
+	DtmBranch branches[MAX_BRANCHES];
 	DtmCallRecord log[DTM_MAX_CALL_LOG + 6];
 } Subject;
 
@@ -55,17 +55,17 @@ static size_t
 check_round_trip(const Subject *subject)
 {
 	const DtmTrans *in = &subject->trans;
-	size_t		bound = dtm_state_bound(in);
-	char	   *buffer = malloc(bound);
-	size_t		len = dtm_state_pack(in, buffer);
-	char	   *exact = malloc(len);
-	Subject		other;
-	DtmTrans   *out = &other.trans;
+	size_t bound = dtm_state_bound(in);
+	char *buffer = malloc(bound);
+	size_t len = dtm_state_pack(in, buffer);
+	char *exact = malloc(len);
+	Subject other;
+	DtmTrans *out = &other.trans;
 
 	CHECK(len <= bound);
 	memcpy(exact, buffer, len);
 	init(&other, in->n_branches);
-	memset(other.branches, 0x77, sizeof(other.branches));	/* what is left there must not show */
+	memset(other.branches, 0x77, sizeof(other.branches)); /* what is left there must not show */
 	CHECK_INT(dtm_state_unpack(exact, len, &memory.arena, out), DTM_OK);
 
 	CHECK_INT(out->attempts, in->attempts);
@@ -93,7 +93,8 @@ check_round_trip(const Subject *subject)
 }
 
 static void
-record(Subject *subject, uint16_t branch, DtmRole role, DtmOutcome outcome, DtmTime at, uint32_t took)
+record(Subject *subject, uint16_t branch, DtmRole role, DtmOutcome outcome, DtmTime at,
+	   uint32_t took)
 {
 	DtmCallRecord call = {branch, (uint8_t) role, (uint8_t) outcome, at, took};
 
@@ -104,7 +105,7 @@ record(Subject *subject, uint16_t branch, DtmRole role, DtmOutcome outcome, DtmT
 static void
 test_untouched(void)
 {
-	Subject		subject;
+	Subject subject;
 
 	init(&subject, 3);
 	CHECK_INT(check_round_trip(&subject), 7);
@@ -125,8 +126,8 @@ test_untouched(void)
 static void
 test_success_is_small(void)
 {
-	Subject		subject;
-	DtmTime		now = CREATED_AT + 1500;
+	Subject subject;
+	DtmTime now = CREATED_AT + 1500;
 
 	/* three steps of two seconds each, which is slow */
 	init(&subject, 3);
@@ -155,20 +156,19 @@ test_success_is_small(void)
 static void
 test_everything(void)
 {
-	Subject		subject;
-	DtmOpState	full = {
+	Subject subject;
+	DtmOpState full = {
 		.status = DTM_OP_FAILED,
 		.started = true,
 		.last_outcome = DTM_OUTCOME_ERROR,
 		.attempts = UINT32_MAX,
 		.failures = UINT32_MAX,
 		.started_at = CREATED_AT - 5000000,
-		.finished_at = CREATED_AT - 6000000,	/* clocks are set back now and then */
+		.finished_at = CREATED_AT - 6000000, /* clocks are set back now and then */
 		.next_at = DTM_TIME_NEVER,
-		.last_error = {"500: broken", 11}
-	};
+		.last_error = {"500: broken", 11}};
 	static const DtmTime times[] = {0, 1, -1, INT64_MAX, INT64_MIN, CREATED_AT, CREATED_AT + 1};
-	char		error[DTM_MAX_ERROR_LEN];
+	char error[DTM_MAX_ERROR_LEN];
 
 	init(&subject, MAX_BRANCHES);
 	memset(error, 'e', sizeof(error));
@@ -202,7 +202,7 @@ test_single_fields(void)
 {
 	for (int which = 0; which < 10; which++)
 	{
-		Subject		subject;
+		Subject subject;
 		DtmOpState *op = &subject.branches[1].state[DTM_ROLE_UNDO];
 
 		init(&subject, 2);
@@ -236,7 +236,7 @@ test_single_fields(void)
 				op->last_error = test_text("e");
 				break;
 			case 9:
-				op->in_flight = true;	/* but this one is never stored */
+				op->in_flight = true; /* but this one is never stored */
 				break;
 		}
 		CHECK(which == 9 ? check_round_trip(&subject) == 7 : check_round_trip(&subject) > 7);
@@ -248,11 +248,11 @@ test_single_fields(void)
 static void
 test_long_errors(void)
 {
-	Subject		subject;
-	char		error[DTM_MAX_ERROR_LEN + 50];
-	char	   *buffer;
-	DtmText		kept;
-	size_t		len;
+	Subject subject;
+	char error[DTM_MAX_ERROR_LEN + 50];
+	char *buffer;
+	DtmText kept;
+	size_t len;
 
 	/* 3 bytes each: the bound falls inside of one */
 	for (size_t i = 0; i + 2 < sizeof(error); i += 3)
@@ -273,10 +273,10 @@ test_long_errors(void)
 static void
 test_long_log(void)
 {
-	Subject		subject;
-	Subject		other;
-	char	   *buffer;
-	size_t		len;
+	Subject subject;
+	Subject other;
+	char *buffer;
+	size_t len;
 
 	init(&subject, 1);
 	for (int i = 0; i < DTM_MAX_CALL_LOG; i++)
@@ -303,9 +303,9 @@ test_long_log(void)
 static void
 test_damaged(void)
 {
-	Subject		subject;
-	char		buffer[1000];
-	size_t		len;
+	Subject subject;
+	char buffer[1000];
+	size_t len;
 
 	init(&subject, 3);
 	subject.trans.query.started = true;
@@ -318,7 +318,7 @@ test_damaged(void)
 
 	for (size_t n = 1; n <= len; n++)
 	{
-		char	   *copy = malloc(n);
+		char *copy = malloc(n);
 
 		memcpy(copy, buffer, n);
 		CHECK_INT(dtm_state_unpack(copy, n, &memory.arena, &subject.trans),
@@ -328,8 +328,8 @@ test_damaged(void)
 	for (size_t n = 0; n < len; n++)
 		for (int bit = 0; bit < 8; bit++)
 		{
-			char	   *copy = malloc(len);
-			DtmRc		rc;
+			char *copy = malloc(len);
+			DtmRc rc;
 
 			memcpy(copy, buffer, len);
 			copy[n] = (char) (copy[n] ^ (1 << bit));

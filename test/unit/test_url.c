@@ -20,44 +20,43 @@ test_targets(void)
 	static const struct
 	{
 		const char *url;
-		DtmScheme	scheme;
+		DtmScheme scheme;
 		const char *host;
-		int			port;
+		int port;
 		const char *rest;
-	}			cases[] =
-	{
-		{"", DTM_SCHEME_EMPTY, "", 0, ""},
-		{"http://a", DTM_SCHEME_HTTP, "a", 80, "a"},
-		{"http://localhost:8081/stock/deduct", DTM_SCHEME_HTTP, "localhost", 8081,
-		"localhost:8081/stock/deduct"},
-		{"HTTPS://Shop.Example.COM/x?y#z", DTM_SCHEME_HTTPS, "Shop.Example.COM", 443,
-		"Shop.Example.COM/x?y#z"},
-		{"http://a?x=@:/", DTM_SCHEME_HTTP, "a", 80, "a?x=@:/"},
-		{"http://a#@b", DTM_SCHEME_HTTP, "a", 80, "a#@b"},
-		{"http://a_b.c-d.", DTM_SCHEME_HTTP, "a_b.c-d.", 80, "a_b.c-d."},
-		{"http://10.0.0.5:65535", DTM_SCHEME_HTTP, "10.0.0.5", 65535, "10.0.0.5:65535"},
-		{"http://[::1]:8080/p", DTM_SCHEME_HTTP, "::1", 8080, "[::1]:8080/p"},
-		{"https://[2001:DB8::10.0.0.1]", DTM_SCHEME_HTTPS, "2001:DB8::10.0.0.1", 443,
-		"[2001:DB8::10.0.0.1]"},
-		{"http://1.example", DTM_SCHEME_HTTP, "1.example", 80, "1.example"},
-		{"http://0xcafe.example", DTM_SCHEME_HTTP, "0xcafe.example", 80, "0xcafe.example"},
-		{"http://0xfood", DTM_SCHEME_HTTP, "0xfood", 80, "0xfood"},
-		{"http://a/b\xc3\xbc", DTM_SCHEME_HTTP, "a", 80, "a/b\xc3\xbc"},
-		{"sql:f", DTM_SCHEME_SQL, "", 0, "f"},
-		{"SQL:shop.confirm_order", DTM_SCHEME_SQL, "", 0, "shop.confirm_order"},
-		{"sql:\"My Schema\".\"odd \"\" name.\"", DTM_SCHEME_SQL, "", 0,
-		"\"My Schema\".\"odd \"\" name.\""},
-		{"sql:f$1_\xc3\xbc", DTM_SCHEME_SQL, "", 0, "f$1_\xc3\xbc"},
-		{"grpc://h:1/p.S/M", DTM_SCHEME_GRPC, "", 0, "h:1/p.S/M"},
-		{"grpcs://h:1/p.S/M", DTM_SCHEME_GRPCS, "", 0, "h:1/p.S/M"},
-		{"pg://server/s.f", DTM_SCHEME_PG, "", 0, "server/s.f"},
-		{"discovery:///service/path", DTM_SCHEME_DISCOVERY, "", 0, "/service/path"},
-		{"topic://order.paid", DTM_SCHEME_TOPIC, "", 0, "order.paid"}
-	};
+	} cases[] =
+		{
+			{"", DTM_SCHEME_EMPTY, "", 0, ""},
+			{"http://a", DTM_SCHEME_HTTP, "a", 80, "a"},
+			{"http://localhost:8081/stock/deduct", DTM_SCHEME_HTTP, "localhost", 8081,
+			 "localhost:8081/stock/deduct"},
+			{"HTTPS://Shop.Example.COM/x?y#z", DTM_SCHEME_HTTPS, "Shop.Example.COM", 443,
+			 "Shop.Example.COM/x?y#z"},
+			{"http://a?x=@:/", DTM_SCHEME_HTTP, "a", 80, "a?x=@:/"},
+			{"http://a#@b", DTM_SCHEME_HTTP, "a", 80, "a#@b"},
+			{"http://a_b.c-d.", DTM_SCHEME_HTTP, "a_b.c-d.", 80, "a_b.c-d."},
+			{"http://10.0.0.5:65535", DTM_SCHEME_HTTP, "10.0.0.5", 65535, "10.0.0.5:65535"},
+			{"http://[::1]:8080/p", DTM_SCHEME_HTTP, "::1", 8080, "[::1]:8080/p"},
+			{"https://[2001:DB8::10.0.0.1]", DTM_SCHEME_HTTPS, "2001:DB8::10.0.0.1", 443,
+			 "[2001:DB8::10.0.0.1]"},
+			{"http://1.example", DTM_SCHEME_HTTP, "1.example", 80, "1.example"},
+			{"http://0xcafe.example", DTM_SCHEME_HTTP, "0xcafe.example", 80, "0xcafe.example"},
+			{"http://0xfood", DTM_SCHEME_HTTP, "0xfood", 80, "0xfood"},
+			{"http://a/b\xc3\xbc", DTM_SCHEME_HTTP, "a", 80, "a/b\xc3\xbc"},
+			{"sql:f", DTM_SCHEME_SQL, "", 0, "f"},
+			{"SQL:shop.confirm_order", DTM_SCHEME_SQL, "", 0, "shop.confirm_order"},
+			{"sql:\"My Schema\".\"odd \"\" name.\"", DTM_SCHEME_SQL, "", 0,
+			 "\"My Schema\".\"odd \"\" name.\""},
+			{"sql:f$1_\xc3\xbc", DTM_SCHEME_SQL, "", 0, "f$1_\xc3\xbc"},
+			{"grpc://h:1/p.S/M", DTM_SCHEME_GRPC, "", 0, "h:1/p.S/M"},
+			{"grpcs://h:1/p.S/M", DTM_SCHEME_GRPCS, "", 0, "h:1/p.S/M"},
+			{"pg://server/s.f", DTM_SCHEME_PG, "", 0, "server/s.f"},
+			{"discovery:///service/path", DTM_SCHEME_DISCOVERY, "", 0, "/service/path"},
+			{"topic://order.paid", DTM_SCHEME_TOPIC, "", 0, "order.paid"}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		DtmTarget	target;
+		DtmTarget target;
 
 		if (!CHECK_STR(parse(cases[i].url, &target), NULL))
 			printf("    %s\n", cases[i].url);
@@ -107,7 +106,9 @@ test_bad_targets(void)
 		{"http://a%2eb/", "has a malformed host"},
 		{"http://a\\@b/", "contains a user name or password"},
 		{"http://a\\b/", "has a malformed host"},
-		{"http://b\xc3\xbc" "cher/", "has a malformed host"},
+		{"http://b\xc3\xbc"
+		 "cher/",
+		 "has a malformed host"},
 		{"http://*/", "has a malformed host"},
 		{"http://[::1/", "has an IPv6 address without a closing bracket"},
 		{"http://[::1]x/", "has a malformed host"},
@@ -144,11 +145,10 @@ test_bad_targets(void)
 		{"sql:a b", "has a malformed function name"},
 		{"sql:a.b.c", "has a function name of more than two parts"},
 		{"grpc://", "names nothing behind its scheme"},
-		{"topic://a b", "contains a space"}
-	};
+		{"topic://a b", "contains a space"}};
 	static char big[DTM_MAX_URL_LEN + 2] = "http://a/";
 	static char long_host[300] = "http://";
-	DtmTarget	target;
+	DtmTarget target;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		if (!CHECK_STR(parse(cases[i][0], &target), cases[i][1]))
@@ -176,15 +176,15 @@ test_url_for_call(void)
 		{"http://h/p?a=b&", "http://h/p?a=b&branch_id=01&gid=g-1&op=action&trans_type=saga"},
 		{"http://h/p#f", "http://h/p?branch_id=01&gid=g-1&op=action&trans_type=saga"},
 		{"http://h/p?a#f?g", "http://h/p?a&branch_id=01&gid=g-1&op=action&trans_type=saga"},
-		{"http://h#?", "http://h?branch_id=01&gid=g-1&op=action&trans_type=saga"}
-	};
-	char		buffer[512];
-	size_t		need;
+		{"http://h/p?a?", "http://h/p?a?&branch_id=01&gid=g-1&op=action&trans_type=saga"},
+		{"http://h#?", "http://h?branch_id=01&gid=g-1&op=action&trans_type=saga"}};
+	char buffer[512];
+	size_t need;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		size_t		len = dtm_url_for_call(test_text(cases[i][0]), test_text("g-1"), "saga",
-										   test_text("01"), "action", buffer, sizeof(buffer));
+		size_t len = dtm_url_for_call(test_text(cases[i][0]), test_text("g-1"), "saga",
+									  test_text("01"), "action", buffer, sizeof(buffer));
 
 		CHECK_STR(buffer, cases[i][1]);
 		CHECK_INT(len, strlen(cases[i][1]));
@@ -194,13 +194,13 @@ test_url_for_call(void)
 	need = dtm_url_for_call(test_text("http://h/"), test_text("a&b=c d/\xc3\xbc+%~-._"), "tcc",
 							test_text("01-02"), "try", buffer, sizeof(buffer));
 	CHECK_STR(buffer, "http://h/?branch_id=01-02&gid=a%26b%3Dc%20d%2F%C3%BC%2B%25~-._"
-			  "&op=try&trans_type=tcc");
+					  "&op=try&trans_type=tcc");
 
 	/* 0 for every buffer that is too short, and not a byte beyond it */
 	for (size_t size = 0; size <= need + 1; size++)
 	{
-		char	   *small = malloc(size + 1);
-		size_t		len;
+		char *small = malloc(size + 1);
+		size_t len;
 
 		small[size] = '#';
 		len = dtm_url_for_call(test_text("http://h/"), test_text("a&b=c d/\xc3\xbc+%~-._"), "tcc",
@@ -214,9 +214,9 @@ test_url_for_call(void)
 static void
 test_room(void)
 {
-	char		gid[DTM_MAX_GID_LEN];
-	char		buffer[DTM_URL_FOR_CALL_ROOM(10)];
-	DtmText		text = {gid, sizeof(gid)};
+	char gid[DTM_MAX_GID_LEN];
+	char buffer[DTM_URL_FOR_CALL_ROOM(10)];
+	DtmText text = {gid, sizeof(gid)};
 
 	memset(gid, '/', sizeof(gid));
 	CHECK(dtm_url_for_call(test_text("http://a/b"), text, "workflow", test_text("1000-1000"),
@@ -226,9 +226,9 @@ test_room(void)
 static void
 check_request(const char *request, const char *expected)
 {
-	DtmRequest	parsed;
+	DtmRequest parsed;
 	const char *field = "unset";
-	char		actual[512];
+	char actual[512];
 	const char *problem = dtm_request_parse(request, strlen(request), &parsed, &field);
 
 	if (problem != NULL)
@@ -257,7 +257,7 @@ test_requests(void)
 		{"u=http://x/y&gid=g&branch_id=01&op=action&trans_type=saga", "saga g 01 action"},
 		{"/p?branch_id=01&gid=g&op=action&trans_type=saga#gid=h", "saga g 01 action"},
 		{"/p?gid=a%26b%3dc+d%2F%C3%BC%2b%25&branch_id=01&op=try&trans_type=tcc",
-		"tcc a&b=c d/\xc3\xbc+% 01 try"},
+		 "tcc a&b=c d/\xc3\xbc+% 01 try"},
 		{"/p?g%69d=g&branch_id=01&op=try&trans_type=tcc", "tcc g 01 try"},
 		{"/p?gid=g&gid=h&branch_id=01&op=try&op=x&trans_type=tcc", "tcc g 01 try"},
 		{"/p?gid=g&branch_id=01&branch_type=cancel&trans_type=tcc", "tcc g 01 cancel"},
@@ -275,18 +275,17 @@ test_requests(void)
 		{"gid=g&op=action&trans_type=saga", "branch_id: has no \"branch_id\""},
 		{"gid=g&branch_id=01&trans_type=saga", "op: has no \"op\""},
 		{"gid=%zz&branch_id=01&op=action&trans_type=saga",
-		"gid: has a \"gid\" with a malformed \"%\" escape"},
+		 "gid: has a \"gid\" with a malformed \"%\" escape"},
 		{"branch_id=01&op=action&trans_type=saga&gid=a%2",
-		"gid: has a \"gid\" with a malformed \"%\" escape"},
+		 "gid: has a \"gid\" with a malformed \"%\" escape"},
 		{"gid=a%00b&branch_id=01&op=action&trans_type=saga",
-		"gid: has a \"gid\" with a control character"},
+		 "gid: has a \"gid\" with a control character"},
 		{"gid=g&branch_id=01&op=a%0ab&trans_type=saga",
-		"op: has a \"op\" with a control character"},
+		 "op: has a \"op\" with a control character"},
 		{"gid=g&branch_id=01&op=action&trans_type=1234567890123456789012345678901234567890123456",
-		"trans_type: has a \"trans_type\" that is too long"}
-	};
-	char		request[300];
-	DtmRequest	parsed;
+		 "trans_type: has a \"trans_type\" that is too long"}};
+	char request[300];
+	DtmRequest parsed;
 	const char *field;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -295,8 +294,8 @@ test_requests(void)
 	/* the longest gid, and one more */
 	for (int n = DTM_MAX_GID_LEN; n <= DTM_MAX_GID_LEN + 1; n++)
 	{
-		int			len = snprintf(request, sizeof(request),
-								   "branch_id=01&op=msg&trans_type=msg&gid=%0*d", n, 7);
+		int len = snprintf(request, sizeof(request),
+						   "branch_id=01&op=msg&trans_type=msg&gid=%0*d", n, 7);
 
 		CHECK_STR(dtm_request_parse(request, (size_t) len, &parsed, &field),
 				  n == DTM_MAX_GID_LEN ? NULL : "has a \"gid\" that is too long");
