@@ -17,17 +17,12 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "nodes/params.h"
 #include "parser/parse_param.h"
 #include "utils/array.h"
@@ -35,14 +30,12 @@
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #include "dtm_barrier.h"
 #include "dtm_compat.h"
+#include "dtm_store.h"
 #include "dtm_url.h"
 
-#define BARRIER_SCHEMA "dtm"
-#define BARRIER_TABLE "barrier"
 #define MAX_BRANCH_ID_LEN 128
 #define MAX_WORD_LEN 45 /* trans_type, op, barrier_id */
 
@@ -51,41 +44,6 @@
 #define MSG_OP "msg"
 #define MSG_BARRIER_ID "01"
 #define REASON_ROLLBACK "rollback"
-
-/*
- * Functions and operators in here must stay qualified: the text is analyzed
- * under the search_path of whoever calls, but executed as the table's owner.
- */
-#define INSERT_FORWARD                                                             \
-	"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)" \
-	" VALUES ($1, $2, $3, $4, $5, $6)"                                             \
-	" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING op"
-#define INSERT_BACKWARD                                                            \
-	"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)" \
-	" VALUES ($1, $2, $3, $7, $5, $6), ($1, $2, $3, $4, $5, $6)"                   \
-	" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING op"
-#define SELECT_REASON                                                              \
-	"SELECT reason FROM dtm.barrier"                                               \
-	" WHERE gid OPERATOR(pg_catalog.=) $1 AND branch_id OPERATOR(pg_catalog.=) $2" \
-	" AND op OPERATOR(pg_catalog.=) $3 AND barrier_id OPERATOR(pg_catalog.=) $4"
-
-#define MAX_PLAN_ARGS 7
-
-/* One call of a branch, as the service received it. */
-typedef struct BarrierCall
-{
-	const char *trans_type;
-	const char *gid;
-	const char *branch_id;
-	const char *op;
-} BarrierCall;
-
-/* Who was the user before the table's owner was put in their place. */
-typedef struct SavedUser
-{
-	Oid userid;
-	int sec_context;
-} SavedUser;
 
 /* How often a barrier without barrier_id was passed in this transaction. */
 typedef struct CounterKey
@@ -122,18 +80,12 @@ PG_FUNCTION_INFO_V1(dtm_sql_barrier_query_prepared);
 
 static void text_argument(FunctionCallInfo fcinfo, int argno, const char *name, char **value);
 static void check_field(const char *name, const char *value, size_t limit);
-static void check_call(const BarrierCall *call);
-static void call_from_request(FunctionCallInfo fcinfo, BarrierCall *call);
+static void check_call(const DtmBarrierCall *call);
+static void call_from_request(FunctionCallInfo fcinfo, DtmBarrierCall *call);
 static char *field_to_server(const char *value);
-static bool pass_barrier(const BarrierCall *call, const char *barrier_id);
-static void insert_rows(const BarrierCall *call, const char *barrier_id, const char *reason,
-						int *origin_rows, int *current_rows);
-static char *read_reason(const BarrierCall *call);
-static void become_table_owner(SavedUser *saved);
-static void open_spi(void);
-static SPIPlanPtr saved_plan(SPIPlanPtr *slot, const char *sql, int nargs);
-static const char *next_barrier_id(const BarrierCall *call);
-static Counter *find_counter(const BarrierCall *call);
+static bool pass_barrier(const DtmBarrierCall *call, const char *barrier_id);
+static const char *next_barrier_id(const DtmBarrierCall *call);
+static Counter *find_counter(const DtmBarrierCall *call);
 static uint32 counter_hash(const void *key, Size keysize);
 static int counter_match(const void *a, const void *b, Size keysize);
 static void barrier_xact_callback(XactEvent event, void *arg);
@@ -154,7 +106,7 @@ static CounterUse *counter_uses = NULL;
 Datum
 dtm_sql_barrier(PG_FUNCTION_ARGS)
 {
-	BarrierCall call;
+	DtmBarrierCall call;
 	char *trans_type;
 	char *gid;
 	char *branch_id;
@@ -184,7 +136,7 @@ dtm_sql_barrier(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_barrier_request(PG_FUNCTION_ARGS)
 {
-	BarrierCall call;
+	DtmBarrierCall call;
 
 	call_from_request(fcinfo, &call);
 	PG_RETURN_BOOL(pass_barrier(&call, NULL));
@@ -197,7 +149,7 @@ dtm_sql_barrier_request(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_barrier_run(PG_FUNCTION_ARGS)
 {
-	BarrierCall call;
+	DtmBarrierCall call;
 	char *statement;
 	Datum *values;
 	bool *nulls;
@@ -232,7 +184,7 @@ dtm_sql_barrier_run(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_barrier_query_prepared(PG_FUNCTION_ARGS)
 {
-	BarrierCall call;
+	DtmBarrierCall call;
 	int origin_rows;
 	int inserted;
 	char *reason;
@@ -248,10 +200,10 @@ dtm_sql_barrier_query_prepared(PG_FUNCTION_ARGS)
 
 	for (;;)
 	{
-		insert_rows(&call, MSG_BARRIER_ID, REASON_ROLLBACK, &origin_rows, &inserted);
+		dtm_store_barrier(&call, MSG_BARRIER_ID, REASON_ROLLBACK, &origin_rows, &inserted);
 		if (inserted > 0)
 			PG_RETURN_TEXT_P(cstring_to_text("FAILURE"));
-		reason = read_reason(&call);
+		reason = dtm_store_barrier_reason(&call, MSG_BARRIER_ID);
 		if (reason != NULL)
 			break;
 		/* Somebody deleted the row in between: insert it again. */
@@ -296,7 +248,7 @@ check_field(const char *name, const char *value, size_t limit)
 }
 
 static void
-check_call(const BarrierCall *call)
+check_call(const DtmBarrierCall *call)
 {
 	check_field("trans_type", call->trans_type, MAX_WORD_LEN);
 	check_field("gid", call->gid, DTM_MAX_GID_LEN);
@@ -310,7 +262,7 @@ check_call(const BarrierCall *call)
  * and its values are verified and converted on the way back.
  */
 static void
-call_from_request(FunctionCallInfo fcinfo, BarrierCall *call)
+call_from_request(FunctionCallInfo fcinfo, DtmBarrierCall *call)
 {
 	DtmRequest *parsed = palloc0(sizeof(DtmRequest));
 	const char *field;
@@ -342,14 +294,14 @@ field_to_server(const char *value)
 
 /* Insert the rows of one call and say whether its business SQL is to run. */
 static bool
-pass_barrier(const BarrierCall *call, const char *barrier_id)
+pass_barrier(const DtmBarrierCall *call, const char *barrier_id)
 {
 	int origin_rows;
 	int current_rows;
 
 	if (barrier_id == NULL)
 		barrier_id = strcmp(call->op, MSG_OP) == 0 ? MSG_BARRIER_ID : next_barrier_id(call);
-	insert_rows(call, barrier_id, call->op, &origin_rows, &current_rows);
+	dtm_store_barrier(call, barrier_id, call->op, &origin_rows, &current_rows);
 
 	switch (dtm_barrier_decide(call->op, origin_rows, current_rows))
 	{
@@ -368,150 +320,12 @@ pass_barrier(const BarrierCall *call, const char *barrier_id)
 }
 
 /*
- * Insert the row of the call and, for an op that undoes, the row of what it
- * undoes first.  Waits for an open transaction that has inserted one of them,
- * so both counts are definite.
- */
-static void
-insert_rows(const BarrierCall *call, const char *barrier_id, const char *reason,
-			int *origin_rows, int *current_rows)
-{
-	static SPIPlanPtr forward_plan = NULL;
-	static SPIPlanPtr backward_plan = NULL;
-	const char *origin = dtm_barrier_origin(call->op);
-	Datum args[MAX_PLAN_ARGS];
-	SavedUser user;
-	SPIPlanPtr plan;
-	int rc;
-
-	become_table_owner(&user);
-	open_spi();
-	if (origin == NULL)
-		plan = saved_plan(&forward_plan, INSERT_FORWARD, 6);
-	else
-		plan = saved_plan(&backward_plan, INSERT_BACKWARD, 7);
-
-	args[0] = CStringGetTextDatum(call->trans_type);
-	args[1] = CStringGetTextDatum(call->gid);
-	args[2] = CStringGetTextDatum(call->branch_id);
-	args[3] = CStringGetTextDatum(call->op);
-	args[4] = CStringGetTextDatum(barrier_id);
-	args[5] = CStringGetTextDatum(reason);
-	args[6] = origin != NULL ? CStringGetTextDatum(origin) : (Datum) 0;
-	rc = SPI_execute_plan(plan, args, NULL, false, 0);
-	if (rc != SPI_OK_INSERT_RETURNING)
-		elog(ERROR, "insert into dtm.barrier failed: %s", SPI_result_code_string(rc));
-
-	*origin_rows = 0;
-	*current_rows = 0;
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		char *op = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-
-		if (op != NULL && strcmp(op, call->op) == 0)
-			(*current_rows)++;
-		else
-			(*origin_rows)++;
-	}
-	SPI_finish();
-	SetUserIdAndSecContext(user.userid, user.sec_context);
-}
-
-/* The reason in the row of a msg's local part; NULL without such a row. */
-static char *
-read_reason(const BarrierCall *call)
-{
-	static SPIPlanPtr reason_plan = NULL;
-	MemoryContext caller = CurrentMemoryContext;
-	Datum args[4];
-	SavedUser user;
-	char *reason = NULL;
-	int rc;
-
-	become_table_owner(&user);
-	open_spi();
-	args[0] = CStringGetTextDatum(call->gid);
-	args[1] = CStringGetTextDatum(MSG_BRANCH_ID);
-	args[2] = CStringGetTextDatum(MSG_OP);
-	args[3] = CStringGetTextDatum(MSG_BARRIER_ID);
-
-	/* Not read-only: it must see what committed while the insert waited. */
-	rc = SPI_execute_plan(saved_plan(&reason_plan, SELECT_REASON, 4), args, NULL, false, 1);
-	if (rc != SPI_OK_SELECT)
-		elog(ERROR, "select from dtm.barrier failed: %s", SPI_result_code_string(rc));
-	if (SPI_processed > 0)
-	{
-		char *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-
-		reason = MemoryContextStrdup(caller, value != NULL ? value : "");
-	}
-	SPI_finish();
-	SetUserIdAndSecContext(user.userid, user.sec_context);
-	return reason;
-}
-
-/*
- * Services need no privilege on dtm.barrier: the rows are written as its
- * owner.  After an error the abort of the (sub)transaction restores the user.
- */
-static void
-become_table_owner(SavedUser *saved)
-{
-	Oid schema = get_namespace_oid(BARRIER_SCHEMA, true);
-	Oid relid = OidIsValid(schema) ? get_relname_relid(BARRIER_TABLE, schema) : InvalidOid;
-	HeapTuple tuple = NULL;
-	Oid owner;
-
-	if (OidIsValid(relid))
-		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s.%s\" does not exist", BARRIER_SCHEMA, BARRIER_TABLE),
-				 errhint("Run CREATE EXTENSION dtm_pg in this database.")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-
-	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
-	SetUserIdAndSecContext(owner, saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-}
-
-static void
-open_spi(void)
-{
-	int rc = SPI_connect();
-
-	if (rc != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed: %s", SPI_result_code_string(rc));
-}
-
-/* Plans live as long as the backend; the parameters are all of type text. */
-static SPIPlanPtr
-saved_plan(SPIPlanPtr *slot, const char *sql, int nargs)
-{
-	Oid types[MAX_PLAN_ARGS];
-	SPIPlanPtr plan;
-
-	if (*slot != NULL)
-		return *slot;
-	for (int i = 0; i < nargs; i++)
-		types[i] = TEXTOID;
-	plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
-	if (SPI_keepplan(plan) != 0)
-		elog(ERROR, "could not keep the plan of \"%s\"", sql);
-	*slot = plan;
-	return plan;
-}
-
-/*
  * 01, 02, ... for the calls of one branch's op within this transaction, as
  * DTM's SDKs count the protected calls of one request.  The string lives in
  * the caller's memory context.
  */
 static const char *
-next_barrier_id(const BarrierCall *call)
+next_barrier_id(const DtmBarrierCall *call)
 {
 	static bool registered = false;
 	Counter *counter;
@@ -538,7 +352,7 @@ next_barrier_id(const BarrierCall *call)
 
 /* Find or make the counter; an error leaves the table as it was. */
 static Counter *
-find_counter(const BarrierCall *call)
+find_counter(const DtmBarrierCall *call)
 {
 	StringInfoData buf;
 	CounterKey key;
@@ -660,7 +474,8 @@ run_statement(const char *statement, Datum *values, bool *nulls, int nvalues)
 	params.types = palloc0(sizeof(Oid) * (Size) Max(nvalues, 1));
 	params.count = nvalues;
 
-	open_spi();
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
 	plan = SPI_prepare_params(statement, setup_parameters, &params, 0);
 	if (plan == NULL)
 		ereport(ERROR,

@@ -153,12 +153,26 @@ extern int64 dtm_store_purge(TimestampTz before, int limit);
 
 extern bool dtm_store_load_one(int64 id, DtmStoredTrans *row);
 
+/* ---- the branch barrier (backends, executor); dtm_store_barrier.c ---- */
+
+/* One op of one branch, as a service received it or an executor runs it. */
+typedef struct DtmBarrierCall
+{
+	const char *trans_type;
+	const char *gid;
+	const char *branch_id;
+	const char *op;
+} DtmBarrierCall;
+
 /*
- * The barrier's inserts for one call; counts of rows inserted.  origin_op
- * NULL = none.
+ * Insert the row of the call and, for an op that undoes, the row of what it
+ * undoes first.  Waits for an open transaction that has inserted one of
+ * them, so both counts are definite.
  */
-extern void dtm_store_barrier(const char *trans_type, const char *gid, const char *branch_id,
-							  const char *op, const char *origin_op, const char *barrier_id,
-							  int *origin_rows, int *current_rows);
+extern void dtm_store_barrier(const DtmBarrierCall *call, const char *barrier_id,
+							  const char *reason, int *origin_rows, int *current_rows);
+
+/* The reason in the call's row, in the caller's context; NULL without such a row. */
+extern char *dtm_store_barrier_reason(const DtmBarrierCall *call, const char *barrier_id);
 
 #endif							/* DTM_STORE_H */

@@ -2,7 +2,7 @@
  *
  * dtm_store_drive.c
  *		What the coordinator and the executors do with the tables: load,
- *		record progress in batches, timers, sweep, purge, barrier rows.
+ *		record progress in batches, timers, sweep, purge.
  *
  * -------------------------------------------------------------------------
  */
@@ -384,29 +384,4 @@ dtm_store_purge(TimestampTz before, int limit)
 	n = (int64) dtm_plan_execute(PLAN_PURGE, values, NULL, false, false);
 	dtm_store_end(&scope);
 	return n;
-}
-
-void
-dtm_store_barrier(const char *trans_type, const char *gid, const char *branch_id, const char *op,
-				  const char *origin_op, const char *barrier_id, int *origin_rows,
-				  int *current_rows)
-{
-	DtmStoreScope scope;
-	Datum		values[6];
-	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
-
-	dtm_store_begin(&scope);
-	values[0] = CStringGetTextDatum(trans_type);
-	values[1] = CStringGetTextDatum(gid);
-	values[2] = CStringGetTextDatum(branch_id);
-	values[3] = CStringGetTextDatum(op);
-	values[4] = origin_op == NULL ? (Datum) 0 : CStringGetTextDatum(origin_op);
-	if (origin_op == NULL)
-		nulls[4] = 'n';
-	values[5] = CStringGetTextDatum(barrier_id);
-	if (dtm_plan_execute(PLAN_BARRIER, values, nulls, false, false) != 1)
-		elog(ERROR, "barrier statement gave no row");
-	*origin_rows = (int) DatumGetInt64(dtm_plan_value(0, 1, NULL));
-	*current_rows = (int) DatumGetInt64(dtm_plan_value(0, 2, NULL));
-	dtm_store_end(&scope);
 }

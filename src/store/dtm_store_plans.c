@@ -3,7 +3,8 @@
  * dtm_store_plans.c
  *		Every SQL statement that C executes, prepared once per process.
  *
- * All names are qualified: the search_path of the caller does not matter.
+ * All names are qualified: a text is analyzed under the search_path of
+ * whoever calls, but executed as the owner of the tables.
  * The statements of the coordinator run in a session without sequential
  * scans, hash and merge joins (dtm_coordinator.c sets that), so that a plan
  * made while a table was empty cannot turn slow later.
@@ -28,6 +29,7 @@ typedef struct PlanDef
 	Oid			types[MAX_ARGS];
 } PlanDef;
 
+/* clang-format off */
 static const PlanDef plan_defs[PLAN_COUNT] = {
 	[PLAN_INSERT_TRANS] = {
 		"INSERT INTO dtm.trans (id, gid, trans_type, owner, created_at, spec)"
@@ -201,18 +203,26 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
 		2, {TIMESTAMPTZOID, INT4OID}
 	},
-	[PLAN_BARRIER] = {
-		"WITH origin AS (INSERT INTO dtm.barrier"
-		" (trans_type, gid, branch_id, op, barrier_id, reason)"
-		" SELECT $1, $2, $3, $5, $6, $4 WHERE $5 IS NOT NULL"
-		" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING 1),"
-		" own AS (INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
-		" VALUES ($1, $2, $3, $4, $6, $4)"
-		" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING 1)"
-		" SELECT (SELECT pg_catalog.count(*) FROM origin), (SELECT pg_catalog.count(*) FROM own)",
+	[PLAN_BARRIER_FORWARD] = {
+		"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
+		" VALUES ($1, $2, $3, $4, $5, $6)"
+		" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING op",
 		6, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 	},
+	[PLAN_BARRIER_BACKWARD] = {
+		"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
+		" VALUES ($1, $2, $3, $7, $5, $6), ($1, $2, $3, $4, $5, $6)"
+		" ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING RETURNING op",
+		7, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	},
+	[PLAN_BARRIER_REASON] = {
+		"SELECT reason FROM dtm.barrier"
+		" WHERE gid OPERATOR(pg_catalog.=) $1 AND branch_id OPERATOR(pg_catalog.=) $2"
+		" AND op OPERATOR(pg_catalog.=) $3 AND barrier_id OPERATOR(pg_catalog.=) $4",
+		4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	},
 };
+/* clang-format on */
 
 static SPIPlanPtr plans[PLAN_COUNT];
 
@@ -224,7 +234,8 @@ dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only,
 
 	if (plans[id] == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(def->sql, def->nargs, (Oid *) def->types);
+		SPIPlanPtr	plan = SPI_prepare_cursor(def->sql, def->nargs, (Oid *) def->types,
+											  CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL)
 			elog(ERROR, "could not prepare statement %d: %s", (int) id,

@@ -250,6 +250,7 @@ run_in_transaction(const DtmTask *task)
 	DtmText		payload = {NULL, 0};
 	const char *op = dtm_op_name((DtmOp) task->op);
 	const char *branch_id = "00";
+	DtmBarrierCall call;
 	int			origin_rows;
 	int			current_rows;
 
@@ -278,8 +279,11 @@ run_in_transaction(const DtmTask *task)
 	if (function.len == 0)
 		elog(ERROR, "task for a branch that is no sql: target");
 
-	dtm_store_barrier(dtm_type_name(trans.type), row.gid, branch_id, op, dtm_barrier_origin(op),
-					  SQL_BARRIER_ID, &origin_rows, &current_rows);
+	call.trans_type = dtm_type_name(trans.type);
+	call.gid = row.gid;
+	call.branch_id = branch_id;
+	call.op = op;
+	dtm_store_barrier(&call, SQL_BARRIER_ID, op, &origin_rows, &current_rows);
 	if (dtm_barrier_decide(op, origin_rows, current_rows) == DTM_BARRIER_SKIP)
 		return;
 

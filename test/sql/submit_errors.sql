@@ -145,7 +145,7 @@ CREATE FUNCTION takes_nothing() RETURNS void LANGUAGE sql BEGIN ATOMIC END;
 CREATE FUNCTION takes_text(payload text) RETURNS void LANGUAGE sql BEGIN ATOMIC END;
 CREATE FUNCTION takes_json(payload json) RETURNS void LANGUAGE sql BEGIN ATOMIC END;
 CREATE FUNCTION takes_two(payload jsonb, more int) RETURNS void LANGUAGE sql BEGIN ATOMIC END;
-CREATE FUNCTION takes_any(payload anyelement) RETURNS void LANGUAGE sql BEGIN ATOMIC END;
+CREATE FUNCTION takes_any(payload anyelement) RETURNS void LANGUAGE sql AS 'SELECT';
 CREATE FUNCTION gives_text(payload jsonb) RETURNS text LANGUAGE sql RETURN 'x';
 CREATE FUNCTION gives_set(payload jsonb) RETURNS SETOF jsonb LANGUAGE sql BEGIN ATOMIC SELECT payload; END;
 CREATE FUNCTION gives_table(payload jsonb) RETURNS TABLE (a int) LANGUAGE sql BEGIN ATOMIC SELECT 1; END;
@@ -184,7 +184,7 @@ SELECT saga('[{"action": "sql:gives_table"}]');
 SELECT saga('[{"action": "sql:a_procedure"}]');
 SELECT saga('[{"action": "sql:an_aggregate"}]');
 SELECT saga('[{"action": "sql:overloaded"}]');
-SELECT saga('[{"action": "sql:pg_temp.temporary"}]');
+SELECT regexp_replace(saga('[{"action": "sql:pg_temp.temporary"}]'), 'pg_temp_\d+', 'pg_temp_N');
 SELECT saga('[{"action": "sql:temporary"}]');
 SELECT saga('[{"action": "sql:good"}, {"action": "sql:good", "compensate": "sql:good_back"}]');
 -- longer than a name can be: cut, as everywhere in SQL
@@ -321,7 +321,7 @@ SELECT saga('[{"action": ""}]', $$, headers => '"X-A"'$$);
 SELECT saga('[{"action": ""}]', $$, headers => 'null'$$);
 SELECT saga('[{"action": ""}]', $$, headers => '{"X-A": 1}'$$);
 SELECT saga('[{"action": ""}]', $$, headers => '{"Host": "other"}'$$);
-SELECT saga('[{"action": ""}]', $$, retries => 1$$);
+SELECT left(saga('[{"action": ""}]', $$, retries => 1$$), 5);
 SELECT saga('[{"action": ""}]', $$, concurrent => 'perhaps'$$);
 
 --

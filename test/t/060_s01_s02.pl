@@ -90,8 +90,9 @@ for my $name (qw(http sql mixed mixed2))
 	like($shop->reason($gid), qr/^url:\S+shipping.book return failed: .*no truck FAILURE$/, "$name: rollback_reason");
 	is($shop->deliveries($gid, 'action'), 'action 01, action 02, action 03, action 04',
 		"$name: points are never called");
-	is($shop->deliveries($gid, 'compensate'),
-		'compensate 04, compensate 03, compensate 02, compensate 01', "$name: backwards, with the failed one");
+	is($shop->deliveries($gid, 'compensate'), join(', ', map { "compensate 0$_" }
+			($kinds{$name}[3] eq 'http' ? 4 : ()), 3, 2, 1),
+		"$name: backwards; the failed one too, unless the executor knows that it left nothing");
 	is($shop->value("SELECT status || ' ' || (last_error ~ 'no truck') FROM dtm.branches"
 			  . " WHERE gid = '$gid' AND branch_id = '04' AND op = 'action'"),
 		'failed true', "$name: last_error of the branch");
@@ -112,7 +113,8 @@ for my $name (qw(sql http))
 	$shop->submit($gid, $kinds{$name}, { order => $order, qty => 1, amount => 5000 });
 	wait_status($node, $gid, 'failed');
 	like($shop->reason($gid), qr/balance not enough/, "$name: too expensive");
-	is($shop->deliveries($gid), 'action 01, action 02, action 03, compensate 03, compensate 02, compensate 01',
+	is($shop->deliveries($gid), 'action 01, action 02, action 03, '
+		  . ($name eq 'http' ? 'compensate 03, ' : '') . 'compensate 02, compensate 01',
 		"$name: undone from there");
 	is($shop->value("SELECT count(*) FROM effects WHERE gid = '$gid' AND branch_id = '03'"), 0,
 		"$name: the compensation of what was not done is kept out by the barrier");
@@ -122,7 +124,8 @@ for my $name (qw(sql http))
 	$shop->submit($gid, $kinds{$name}, { order => $order, qty => 1000, amount => 1 });
 	wait_status($node, $gid, 'failed');
 	like($shop->reason($gid), qr/not enough stock/, "$name: too many");
-	is($shop->deliveries($gid), 'action 01, compensate 01', "$name: nothing else is called");
+	is($shop->deliveries($gid), 'action 01' . ($name eq 'http' ? ', compensate 01' : ''),
+		"$name: nothing else is called");
 	$order++;
 }
 my @names = ([ 'stock', 'deduct' ], [ 'orders', 'create' ], [ 'payment', 'charge' ], [ 'shipping', 'book' ],
