@@ -48,7 +48,9 @@
 #define LOG_OUTCOME_SHIFT 2
 #define LOG_OUTCOME_MASK 0x0C
 #define LOG_TRANS 0x10 /* the pseudo branch; else a number follows */
-#define LOG_ALL 0x1F
+#define LOG_REASON 0x20 /* its text follows */
+#define LOG_SAME_REASON 0x40 /* as the newest text before it */
+#define LOG_ALL 0x7F
 
 /* The engine appends to a loaded log; spare it the first reallocation. */
 #define LOG_SPARE 8
@@ -61,7 +63,9 @@ static void reset(DtmTrans *trans);
 static void reset_op(DtmOpState *op);
 static uint32_t op_bits(const DtmOpState *op);
 static uint32_t usual_attempts(const DtmOpState *op);
+static DtmText bounded_text(DtmText text, uint32_t max);
 static DtmText bounded_error(DtmText error);
+static bool same_text(DtmText a, DtmText b);
 static void put_time(DtmWriter *writer, DtmTime time, DtmTime base);
 static DtmTime get_time(DtmReader *reader, DtmTime base);
 
@@ -76,7 +80,9 @@ dtm_state_bound(const DtmTrans *trans)
 		for (int role = 0; role < DTM_ROLES; role++)
 			bound += OP_BOUND + bounded_error(trans->branches[i].state[role].last_error).len;
 	}
-	return bound + (trans->n_log < DTM_MAX_CALL_LOG ? trans->n_log : DTM_MAX_CALL_LOG) * LOG_BOUND;
+	for (int i = 0; i < trans->n_log; i++)
+		bound += LOG_BOUND + (trans->log[i].reason.len > 0 ? DTM_MAX_LOG_REASON + 2 : 0);
+	return bound;
 }
 
 size_t
@@ -198,6 +204,7 @@ write_log(DtmWriter *writer, const DtmTrans *trans)
 {
 	int first = trans->n_log > DTM_MAX_CALL_LOG ? trans->n_log - DTM_MAX_CALL_LOG : 0;
 	DtmTime last = trans->created_at;
+	DtmText reason = {"", 0};
 
 	dtm_put_number(writer, (uint64_t) (trans->n_log - first));
 	for (int i = first; i < trans->n_log; i++)
@@ -210,11 +217,18 @@ write_log(DtmWriter *writer, const DtmTrans *trans)
 		bits |= call->outcome << LOG_OUTCOME_SHIFT & LOG_OUTCOME_MASK;
 		if (is_trans)
 			bits |= LOG_TRANS;
+		if (call->reason.len > 0)
+			bits |= same_text(call->reason, reason) ? LOG_SAME_REASON : LOG_REASON;
 		dtm_put_byte(writer, bits);
 		if (!is_trans)
 			dtm_put_number(writer, call->branch);
 		put_time(writer, call->started_at, last);
 		dtm_put_number(writer, call->took_us);
+		if (bits & LOG_REASON)
+		{
+			reason = bounded_text(call->reason, DTM_MAX_LOG_REASON);
+			dtm_put_text(writer, reason);
+		}
 		last = call->started_at;
 	}
 }
@@ -225,6 +239,7 @@ read_log(DtmReader *reader, DtmArena *arena, DtmTrans *trans)
 	uint16_t n = (uint16_t) dtm_get_number(reader, DTM_MAX_CALL_LOG);
 	uint16_t size = n + LOG_SPARE < DTM_MAX_CALL_LOG ? n + LOG_SPARE : DTM_MAX_CALL_LOG;
 	DtmTime last = trans->created_at;
+	DtmText reason = {"", 0};
 
 	if (reader->bad)
 		return DTM_INVALID;
@@ -248,6 +263,10 @@ read_log(DtmReader *reader, DtmArena *arena, DtmTrans *trans)
 			call->branch = (uint16_t) dtm_get_number(reader, UINT16_MAX);
 		call->started_at = last = get_time(reader, last);
 		call->took_us = (uint32_t) dtm_get_number(reader, UINT32_MAX);
+		if (bits & LOG_REASON)
+			reason = dtm_get_text(reader, DTM_MAX_LOG_REASON);
+		if (bits & (LOG_REASON | LOG_SAME_REASON))
+			call->reason = reason;
 		if (reader->bad || bits > LOG_ALL || call->role >= DTM_ROLES ||
 			(!(bits & LOG_TRANS) && call->branch >= trans->n_branches))
 			return DTM_INVALID;
@@ -300,15 +319,27 @@ usual_attempts(const DtmOpState *op)
 
 /* Cut in front of a character, not within one. */
 static DtmText
+bounded_text(DtmText text, uint32_t max)
+{
+	if (text.len > max)
+	{
+		text.len = max;
+		while (text.len > 0 && ((unsigned char) text.data[text.len] & 0xC0) == 0x80)
+			text.len--;
+	}
+	return text;
+}
+
+static DtmText
 bounded_error(DtmText error)
 {
-	if (error.len > DTM_MAX_ERROR_LEN)
-	{
-		error.len = DTM_MAX_ERROR_LEN;
-		while (error.len > 0 && ((unsigned char) error.data[error.len] & 0xC0) == 0x80)
-			error.len--;
-	}
-	return error;
+	return bounded_text(error, DTM_MAX_ERROR_LEN);
+}
+
+static bool
+same_text(DtmText a, DtmText b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
 /* The difference wraps around like unsigned numbers do, so every pair of times survives. */

@@ -60,6 +60,7 @@ typedef struct DtmCallRecord
 	uint8_t		outcome;
 	DtmTime		started_at;
 	uint32_t	took_us;		/* capped at UINT32_MAX */
+	DtmText		reason;			/* why it did not succeed, at most DTM_MAX_LOG_REASON bytes */
 } DtmCallRecord;
 
 /* Flags of a spec; stored. */

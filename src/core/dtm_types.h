@@ -138,6 +138,7 @@ typedef int64_t DtmTime;
 #define DTM_MAX_SPEC_LEN (8 * 1024 * 1024)
 #define DTM_MAX_ERROR_LEN 1000	/* bytes of a stored reason */
 #define DTM_MAX_CALL_LOG 64		/* attempts remembered per transaction */
+#define DTM_MAX_LOG_REASON 120	/* bytes of the reason remembered with each of them */
 
 /* Text forms; NULL or NONE/0 for what is unknown. */
 extern const char *dtm_type_name(DtmTransType type);

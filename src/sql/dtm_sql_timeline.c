@@ -49,38 +49,28 @@ draw(int64 from, int64 took, int64 total)
 }
 
 static const char *
-outcome_text(const DtmTrans *trans, const DtmCallRecord *call, bool last_of_op)
+outcome_text(const DtmCallRecord *call)
 {
-	const DtmOpState *op = dtm_trans_op(unconstify(DtmTrans *, trans), call->branch, call->role);
 	static const char *const words[] = {"ok", "failure", "ongoing", "error"};
 
-	/* only the newest reason of an op is kept */
-	if (call->outcome != DTM_OUTCOME_SUCCESS && last_of_op && op->last_error.len > 0)
-		return psprintf("%s: %.*s", words[call->outcome], (int) op->last_error.len,
-						op->last_error.data);
+	if (call->reason.len > 0)
+		return psprintf("%s: %.*s", words[call->outcome], (int) call->reason.len,
+						call->reason.data);
 	return words[call->outcome];
 }
 
-/* Which attempt of its op is the n-th record, and does a worse one follow? */
+/* Which attempt of its op is the n-th record? */
 static uint32
-attempt_number(const DtmTrans *trans, int n, bool *last)
+attempt_number(const DtmTrans *trans, int n)
 {
 	const DtmCallRecord *call = &trans->log[n];
 	uint32		later = 0;
-	uint32		later_unsuccessful = 0;
 
 	for (int i = n + 1; i < trans->n_log; i++)
 	{
-		const DtmCallRecord *other = &trans->log[i];
-
-		if (other->branch == call->branch && other->role == call->role)
-		{
+		if (trans->log[i].branch == call->branch && trans->log[i].role == call->role)
 			later++;
-			if (other->outcome != DTM_OUTCOME_SUCCESS)
-				later_unsuccessful++;
-		}
 	}
-	*last = later_unsuccessful == 0;
 	return dtm_trans_op(unconstify(DtmTrans *, trans), call->branch, call->role)->attempts - later;
 }
 
@@ -93,8 +83,6 @@ put_call(ReturnSetInfo *rsinfo, const DtmTrans *trans, int n, int64 total)
 	DtmText		url = branch == NULL ? trans->query_url : branch->url[call->role];
 	Datum		values[COLUMNS];
 	bool		nulls[COLUMNS] = {false};
-	bool		last;
-	uint32		attempt = attempt_number(trans, n, &last);
 	int64		from = Max(call->started_at - trans->created_at, 0);
 
 	values[0] = interval_of(from);
@@ -108,8 +96,8 @@ put_call(ReturnSetInfo *rsinfo, const DtmTrans *trans, int n, int64 total)
 									: dtm_op_name((DtmOp) branch->op[call->role]));
 	values[4] = PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data,
 														 (int) url.len));
-	values[5] = Int32GetDatum((int32) attempt);
-	values[6] = CStringGetTextDatum(outcome_text(trans, call, last));
+	values[5] = Int32GetDatum((int32) attempt_number(trans, n));
+	values[6] = CStringGetTextDatum(outcome_text(call));
 	values[7] = draw(from, call->took_us, total);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }

@@ -106,6 +106,16 @@ dtm_coordinator_error(DtmCoordinator *c, const char *message)
 	SpinLockRelease(&slot->error_mutex);
 }
 
+void
+dtm_coordinator_works(DtmCoordinator *c)
+{
+	if (c->slot->failures == 0)
+		return;
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	c->slot->failures = 0;
+	LWLockRelease(dtm_shared->lock);
+}
+
 /* Take the slot that the launcher prepared; leaves when it is not for us. */
 static void
 take_slot(DtmCoordinator *c)
@@ -166,8 +176,6 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 	c->slot->proc = DTM_MY_PROC_NUMBER;
 	c->slot->state = state;
 	c->slot->started_at = GetCurrentTimestamp();
-	if (state == DTM_WORKER_RUNNING)
-		c->slot->failures = 0;
 	LWLockRelease(dtm_shared->lock);
 
 	/*
@@ -181,30 +189,6 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 	c->purge_at = GetCurrentTimestamp();
 }
 
-/* NULL when this database may be driven; leaves when the extension is not there. */
-static char *
-pause_reason(DtmCoordinator *c)
-{
-	MemoryContext old = CurrentMemoryContext;
-	char	   *reason = NULL;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (!OidIsValid(dtm_store_extension()))
-	{
-		AbortCurrentTransaction();
-		dtm_coordinator_leave(c, DTM_EXIT_ABSENT);
-	}
-	reason = dtm_store_pause_reason();
-	if (reason != NULL)
-		reason = MemoryContextStrdup(c->context, reason);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(old);
-	return reason;
-}
-
 static void
 handle_interrupts(DtmCoordinator *c)
 {
@@ -216,6 +200,30 @@ handle_interrupts(DtmCoordinator *c)
 		if (c->http != NULL)
 			dtm_calls_configure(c);
 	}
+}
+
+/* NULL when this database may be driven; leaves when the extension is not there. */
+static char *
+pause_reason(DtmCoordinator *c)
+{
+	MemoryContext old = CurrentMemoryContext;
+	char	   *reason = NULL;
+
+	/* while DDL has the extension, as at the time of CREATE EXTENSION */
+	while (!dtm_tick_begin(c))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, DDL_WAIT_MS,
+						 dtm_wait_event("DtmCoordinatorPaused"));
+		ResetLatch(MyLatch);
+		handle_interrupts(c);
+	}
+	reason = dtm_store_pause_reason();
+	if (reason != NULL)
+		reason = MemoryContextStrdup(c->context, reason);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return reason;
 }
 
 /* Stay here, visibly, until somebody says that this database may be driven. */
@@ -254,7 +262,7 @@ prepare_session(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
-		{"lock_timeout", "200ms"},	/* a user's row lock must not stop the loop */
+		{"lock_timeout", DTM_LOCK_TIMEOUT},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},

@@ -6,6 +6,7 @@
  *
  *	 dtm_coordinator.c	the process: start, loop, settings, pause
  *	 dtm_tick.c			one database transaction for all that happened
+ *	 dtm_tick_trans.c	... its begin, commit and recovery
  *	 dtm_held.c			transactions in memory
  *	 dtm_calls.c		calls out and their results
  *
@@ -49,6 +50,7 @@ typedef struct DtmHeld
 	uint32		n_starts;
 	uint32		starts_size;
 	DtmProgress progress;
+	uint32		write_failures; /* in a row, because of locks */
 
 	/* in the heap of those that wait in memory */
 	bool		in_heap;
@@ -69,6 +71,18 @@ typedef struct DtmIdList
 	int			n;
 	int			size;
 } DtmIdList;
+
+#define DTM_MAX_SHUNNED 64
+
+/* How long a statement of the loop waits for a lock: a user's must not stop it. */
+#define DTM_LOCK_TIMEOUT "200ms"
+
+/* A transaction that can neither be driven nor parked. */
+typedef struct DtmShunned
+{
+	int64		id;
+	TimestampTz until;
+} DtmShunned;
 
 /* A sql: call that waits for a free task. */
 typedef struct DtmWaitingTask
@@ -127,7 +141,11 @@ typedef struct DtmCoordinator
 	/* who waits because of which host, to be pulled forward */
 	HTAB	   *host_waiters;
 
+	Oid			extension;		/* as of the last transaction */
 	int			failed_ticks;	/* in a row */
+	TimestampTz logged_at;		/* what would fill the log is not said each time */
+	DtmShunned	shunned[DTM_MAX_SHUNNED];
+	int			next_shunned;
 	bool		stepping_back;	/* the extension is locked by DDL: do not look for a while */
 	uint64		calls_at_mark;
 	TimestampTz mark_at;
@@ -154,6 +172,10 @@ extern DtmTime dtm_held_first_wake(const DtmCoordinator *c);
 
 /* Packed state in the current context, as progress for the store. */
 extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now);
+
+/* Do not take it up again before that time: it cannot even be parked. */
+extern void dtm_held_shun(DtmCoordinator *c, int64 id, TimestampTz until);
+extern bool dtm_held_is_shunned(const DtmCoordinator *c, int64 id, TimestampTz now);
 
 extern void dtm_ids_add(DtmCoordinator *c, DtmIdList *list, int64 id);
 
@@ -186,7 +208,36 @@ extern void dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *eve
 /* True when there was something to do. */
 extern bool dtm_tick(DtmCoordinator *c);
 
+/* ---- dtm_tick_trans.c ---- */
+
+/*
+ * Begin, with a snapshot.  False when the extension is locked by DDL; leaves
+ * when it is gone, replaced, or of another version than the library.
+ */
+extern bool dtm_tick_begin(DtmCoordinator *c);
+
+/*
+ * Durable when it holds a decision or a promise, else not waited for: what a
+ * crash loses is asked again.
+ */
+extern void dtm_tick_commit(bool durable);
+
+/* After an ERROR: a copy of it in the tick's context, with the transaction rolled back. */
+extern ErrorData *dtm_tick_recover(DtmCoordinator *c);
+
+/* Is it the row's fault, so that trying again will not help? */
+extern bool dtm_tick_is_poison(const ErrorData *error);
+
+/* Was it a lock of somebody, and nothing worse? */
+extern bool dtm_tick_met_lock(const ErrorData *error);
+
+/* Not each time: a table that somebody locks for long must not fill the log. */
+extern bool dtm_tick_may_log(DtmCoordinator *c);
+
 /* ---- dtm_coordinator.c ---- */
+
+/* A tick went through: what the launcher counts against us is forgotten. */
+extern void dtm_coordinator_works(DtmCoordinator *c);
 
 extern void dtm_coordinator_error(DtmCoordinator *c, const char *message);
 extern void dtm_coordinator_leave(DtmCoordinator *c, DtmWorkerExit why);

@@ -164,6 +164,41 @@ step_back(XactEvent event, void *arg)
 	aside = InvalidOid;
 }
 
+static bool
+names_this_extension(Node *statement)
+{
+	ListCell   *cell;
+
+	if (IsA(statement, AlterExtensionStmt))
+		return strcmp(((AlterExtensionStmt *) statement)->extname, "dtm_pg") == 0;
+	if (!IsA(statement, DropStmt) || ((DropStmt *) statement)->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(cell, ((DropStmt *) statement)->objects)
+	{
+		if (strcmp(strVal(lfirst(cell)), "dtm_pg") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* What a coordinator would find only by looking. */
+static void
+tell_workers(Node *statement)
+{
+	/* it may hold submits, whose backend could not tell of them at its PREPARE */
+	if (IsA(statement, TransactionStmt) &&
+		((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED &&
+		dtm_shmem_find(MyDatabaseId) >= 0)
+		dtm_shmem_deliver(MyDatabaseId, NULL, 0, true, InvalidXLogRecPtr);
+
+	/* dropped: leave; updated: try again whether its version is known */
+	if (names_this_extension(statement))
+	{
+		dtm_wake_at_commit(DTM_INBOX_CONTROL);
+		dtm_wake_launcher_at_commit(MyDatabaseId);
+	}
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
@@ -196,6 +231,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	else
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest,
 								completion);
+
+	if (dtm_shared != NULL)
+		tell_workers(statement);
 
 	/* a copy of a database with the extension has it too */
 	if (creates && dtm_shared != NULL)

@@ -236,3 +236,22 @@ dtm_ids_add(DtmCoordinator *c, DtmIdList *list, int64 id)
 	}
 	list->ids[list->n++] = id;
 }
+
+void
+dtm_held_shun(DtmCoordinator *c, int64 id, TimestampTz until)
+{
+	c->shunned[c->next_shunned].id = id;
+	c->shunned[c->next_shunned].until = until;
+	c->next_shunned = (c->next_shunned + 1) % DTM_MAX_SHUNNED;
+}
+
+bool
+dtm_held_is_shunned(const DtmCoordinator *c, int64 id, TimestampTz now)
+{
+	for (int i = 0; i < DTM_MAX_SHUNNED; i++)
+	{
+		if (c->shunned[i].id == id && c->shunned[i].until > now)
+			return true;
+	}
+	return false;
+}

@@ -14,27 +14,17 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_extension.h"
 #include "commands/async.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "storage/lock.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "dtm_compat.h"
 #include "dtm_coordinator.h"
 #include "dtm_settings.h"
-#include "dtm_version.h"
 
 #define CLAIM_BATCH 500			/* rows that one tick takes from the tables */
 #define PURGE_BATCH 1000
@@ -44,6 +34,9 @@
 #define RETRY_WRITE_US 100000	/* after a row lock was in the way */
 #define MAX_CONTEXT_SIZE (128 * 1024)	/* of a transaction that keeps failing quickly */
 #define MAX_FAILED_TICKS 5
+#define SHORT_LOCK_TIMEOUT "20ms"	/* per item, after a batch met a lock */
+#define MAX_LOCKED 5			/* items in a row, then it is the table that is locked */
+#define SHUN_MS 60000			/* what can neither be driven nor parked */
 
 /* What a tick works on; all in the tick's context. */
 typedef struct Tick
@@ -65,120 +58,6 @@ typedef struct Unreadable
 	int64		id;
 	const char *problem;
 } Unreadable;
-
-/* ---- transactions of the tick ---- */
-
-/* False when the extension is locked by DDL; leaves when it is gone. */
-static bool
-begin_transaction(DtmCoordinator *c)
-{
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key[1];
-	HeapTuple	tuple;
-	Oid			extension = InvalidOid;
-	bool		known = false;
-	LOCKTAG		tag;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum("dtm_pg"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		bool		isnull;
-		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion,
-										   RelationGetDescr(rel), &isnull);
-
-		extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-		known = !isnull && strcmp(TextDatumGetCString(version), DTM_VERSION) == 0;
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-
-	if (!OidIsValid(extension))
-	{
-		AbortCurrentTransaction();
-		dtm_coordinator_leave(c, DTM_EXIT_ABSENT);
-	}
-	if (!known)
-	{
-		AbortCurrentTransaction();
-		ereport(WARNING,
-				(errmsg("dtm_pg of version %s does not drive an extension of another version",
-						DTM_VERSION),
-				 errhint("ALTER EXTENSION dtm_pg UPDATE, or restart the server after a package upgrade.")));
-		dtm_coordinator_error(c, "the extension has another version than the library");
-		dtm_coordinator_leave(c, DTM_EXIT_ERROR);
-	}
-
-	/* DROP EXTENSION holds this one; waiting for it here would stop the loop */
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
-	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-	{
-		AbortCurrentTransaction();
-		return false;
-	}
-	PushActiveSnapshot(GetTransactionSnapshot());
-	return true;
-}
-
-/*
- * Durable when it holds a decision or a promise, else not waited for: what a
- * crash loses is asked again.
- */
-static void
-commit_transaction(bool durable)
-{
-	int			configured = synchronous_commit;
-
-	PopActiveSnapshot();
-	if (!durable)
-		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
-	else if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
-		synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
-	CommitTransactionCommand();
-	synchronous_commit = configured;
-	pgstat_report_stat(false);
-}
-
-/*
- * After an ERROR: a copy of it, with the transaction rolled back.
- */
-static ErrorData *
-recover(DtmCoordinator *c)
-{
-	ErrorData  *error;
-
-	MemoryContextSwitchTo(c->tick_context);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(c->tick_context);
-	return error;
-}
-
-/* Is it the row's fault, so that trying again will not help? */
-static bool
-is_poison(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state, read-only */
-		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* deadlock, serialization */
-		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):	/* privileges, missing objects */
-		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
-		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):	/* locks */
-		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancelled, shutting down */
-		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system, I/O */
-			return false;
-		default:
-			return true;
-	}
-}
 
 /* ---- gathering ---- */
 
@@ -327,13 +206,17 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 	if (held != NULL && held->ver != row->ver)
 	{
 		/* somebody else moved it on: what is in memory is stale */
+		untouch(tick, held);
 		dtm_held_drop(c, held);
 		held = NULL;
 	}
 	if (row->parked)
 	{
 		if (held != NULL)
+		{
+			untouch(tick, held);
 			dtm_held_drop(c, held);
+		}
 		return;
 	}
 	if (held != NULL)
@@ -495,6 +378,7 @@ settle_one(Tick *tick, DtmHeld *held)
 	}
 	if (wrote)
 		held->ver++;
+	held->write_failures = 0;
 	held->changed = held->flush = false;
 	if (held->finished)
 	{
@@ -553,33 +437,40 @@ settle(Tick *tick, DtmHeld **list, int n)
 static void
 park(Tick *tick, int64 id, const char *problem)
 {
+	volatile bool parked = false;
+
 	PG_TRY();
 	{
-		if (begin_transaction(tick->c))
+		if (dtm_tick_begin(tick->c))
 		{
 			dtm_store_park(id, problem);
-			commit_transaction(true);
+			dtm_tick_commit(true);
+			parked = true;
 		}
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = recover(tick->c);
+		ErrorData  *error = dtm_tick_recover(tick->c);
 
 		ereport(WARNING,
 				(errmsg("transaction " INT64_FORMAT " could not be parked: %s", id,
-						error->message)));
+						error->message),
+				 errhint("It is left alone for %d s; the others go on.", SHUN_MS / 1000)));
 	}
 	PG_END_TRY();
-	ereport(WARNING,
-			(errmsg("transaction " INT64_FORMAT " is parked: %s", id, problem),
-			 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
+	if (parked)
+		ereport(WARNING,
+				(errmsg("transaction " INT64_FORMAT " is parked: %s", id, problem),
+				 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
+	else
+		dtm_held_shun(tick->c, id, TimestampTzPlusMilliseconds(tick->now, SHUN_MS));
 }
 
 static void
 note_failure(Tick *tick, int64 id, ErrorData *error)
 {
 	dtm_coordinator_error(tick->c, error->message);
-	if (is_poison(error))
+	if (dtm_tick_is_poison(error))
 	{
 		DtmHeld    *held = dtm_held_find(tick->c, id);
 
@@ -590,57 +481,67 @@ note_failure(Tick *tick, int64 id, ErrorData *error)
 		}
 		park(tick, id, error->message);
 	}
-	else
+	else if (dtm_tick_may_log(tick->c))
 		ereport(LOG,
 				(errmsg("transaction " INT64_FORMAT " will be tried again: %s", id,
 						error->message)));
 }
 
-static void
+/* False when a lock was in the way. */
+static bool
 load_one(Tick *tick, int i)
 {
+	volatile bool locked = false;
+
 	PG_TRY();
 	{
-		if (begin_transaction(tick->c))
+		if (dtm_tick_begin(tick->c))
 		{
 			load(tick, i, 1);
-			commit_transaction(false);
+			dtm_tick_commit(false);
 		}
 		else
 			dtm_ids_add(tick->c, &tick->c->load, tick->ids[i]);
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = recover(tick->c);
+		ErrorData  *error = dtm_tick_recover(tick->c);
 
+		locked = dtm_tick_met_lock(error);
 		note_failure(tick, tick->ids[i], error);
-		if (!is_poison(error))
-			tick->c->sweep_again = true;
+		if (!dtm_tick_is_poison(error))
+			dtm_ids_add(tick->c, tick->retry[i] ? &tick->c->retry : &tick->c->load, tick->ids[i]);
 	}
 	PG_END_TRY();
+	return !locked;
 }
 
 /* A row that could not be written now, though it is not its fault: soon again. */
 static void
 write_later(Tick *tick, DtmHeld *held)
 {
+	int64		wait = RETRY_WRITE_US << Min(held->write_failures, 5);
+
+	held->write_failures++;
 	held->touched = false;
 	held->progress.written = false;
-	dtm_held_wake_at(tick->c, held, tick->now + RETRY_WRITE_US);
+	dtm_held_wake_at(tick->c, held, GetCurrentTimestamp() + wait);
 }
 
-static void
+/* False when a lock was in the way. */
+static bool
 write_one(Tick *tick, DtmHeld *held)
 {
 	int64		id = held->id;
+	volatile bool locked = false;
 
 	PG_TRY();
 	{
-		if (begin_transaction(tick->c))
+		if (dtm_tick_begin(tick->c))
 		{
 			bool		durable = write_changes(tick, &held, 1);
 
-			commit_transaction(durable);
+			dtm_tick_commit(durable);
 			settle(tick, &held, 1);
 		}
 		else
@@ -648,30 +549,50 @@ write_one(Tick *tick, DtmHeld *held)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = recover(tick->c);
+		ErrorData  *error = dtm_tick_recover(tick->c);
 
-		if (!is_poison(error))
+		locked = dtm_tick_met_lock(error);
+		if (!dtm_tick_is_poison(error))
 			write_later(tick, held);
 		note_failure(tick, id, error);
 	}
 	PG_END_TRY();
+	return !locked;
 }
 
+/*
+ * When several in a row meet a lock, it is one on the table: the rest is not
+ * tried now, or the calls that are out would wait for all those time-outs.
+ */
 static void
 singly(Tick *tick)
 {
+	DtmCoordinator *c = tick->c;
+	int			locked = 0;
+
+	SetConfigOption("lock_timeout", SHORT_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	if (!tick->applied)
 	{
 		for (int i = 0; i < tick->n_ids; i++)
-			load_one(tick, i);
+		{
+			if (locked >= MAX_LOCKED)
+				dtm_ids_add(c, tick->retry[i] ? &c->retry : &c->load, tick->ids[i]);
+			else
+				locked = load_one(tick, i) ? 0 : locked + 1;
+		}
 		apply_events(tick);
 	}
 	for (int i = 0; i < tick->n_touched; i++)
 	{
-		if (tick->touched[i] != NULL)
-			write_one(tick, tick->touched[i]);
+		if (tick->touched[i] == NULL)
+			continue;
+		if (locked >= MAX_LOCKED)
+			write_later(tick, tick->touched[i]);
+		else
+			locked = write_one(tick, tick->touched[i]) ? 0 : locked + 1;
 	}
 	tick->n_touched = 0;
+	SetConfigOption("lock_timeout", DTM_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 /* ---- the tables as a source of work ---- */
@@ -697,7 +618,8 @@ claim_timers(Tick *tick)
 	n = dtm_store_claim_timers(c->timer_low, tick->now, c->number, c->workers, limit, ids, due);
 	for (int i = 0; i < n; i++)
 	{
-		add_id(tick, ids[i], false);
+		if (!dtm_held_is_shunned(c, ids[i], tick->now))
+			add_id(tick, ids[i], false);
 		newest = Max(newest, due[i]);
 	}
 	tick->tables_done += n;
@@ -734,7 +656,7 @@ sweep(Tick *tick)
 						&end);
 	for (int i = 0; i < n; i++)
 	{
-		if (dtm_held_find(c, ids[i]) == NULL)
+		if (dtm_held_find(c, ids[i]) == NULL && !dtm_held_is_shunned(c, ids[i], tick->now))
 		{
 			add_id(tick, ids[i], false);
 			tick->tables_done++;
@@ -784,7 +706,7 @@ batch(Tick *tick)
 	apply_events(tick);
 	durable = write_changes(tick, tick->touched, tick->n_touched);
 	purge(tick);
-	commit_transaction(durable);
+	dtm_tick_commit(durable);
 }
 
 bool
@@ -792,6 +714,7 @@ dtm_tick(DtmCoordinator *c)
 {
 	Tick		tick;
 	volatile bool failed = false;
+	volatile bool locked = false;
 
 	memset(&tick, 0, sizeof(tick));
 	tick.c = c;
@@ -808,7 +731,7 @@ dtm_tick(DtmCoordinator *c)
 
 	PG_TRY();
 	{
-		c->stepping_back = !begin_transaction(c);
+		c->stepping_back = !dtm_tick_begin(c);
 		MemoryContextSwitchTo(c->tick_context);
 		if (!c->stepping_back)
 		{
@@ -822,11 +745,13 @@ dtm_tick(DtmCoordinator *c)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = recover(c);
+		ErrorData  *error = dtm_tick_recover(c);
 
 		failed = true;
-		ereport(LOG,
-				(errmsg("dtm_pg does a batch again item by item: %s", error->message)));
+		locked = dtm_tick_met_lock(error);
+		if (dtm_tick_may_log(c))
+			ereport(LOG,
+					(errmsg("dtm_pg does a batch again item by item: %s", error->message)));
 		dtm_coordinator_error(c, error->message);
 	}
 	PG_END_TRY();
@@ -841,7 +766,9 @@ dtm_tick(DtmCoordinator *c)
 		c->next_timer = tick.now;
 		c->timer_low = DT_NOBEGIN;
 		singly(&tick);
-		c->failed_ticks++;
+
+		/* a lock is somebody's business, and goes away without a fresh start of ours */
+		c->failed_ticks += locked ? 0 : 1;
 		if (c->failed_ticks >= MAX_FAILED_TICKS)
 		{
 			ereport(LOG, (errmsg("dtm_pg coordinator starts anew after %d failed ticks",
@@ -853,6 +780,7 @@ dtm_tick(DtmCoordinator *c)
 	{
 		settle(&tick, tick.touched, tick.n_touched);
 		c->failed_ticks = 0;
+		dtm_coordinator_works(c);
 	}
 	pg_atomic_fetch_add_u64(&c->slot->ticks, 1);
 	pg_atomic_write_u64(&c->slot->last_tick_at, (uint64) tick.now);

@@ -95,7 +95,7 @@ CREATE FUNCTION looks() RETURNS TABLE (role text, what text, sees text) LANGUAGE
 $$;
 CREATE FUNCTION asks(gid text) RETURNS TABLE (role text, what text, answer text) LANGUAGE sql AS $$
 	SELECT current_user::text, f, outcome(format('SELECT %s', format(f, gid))) FROM unnest(ARRAY[
-		'dtm_status(%L)', 'dtm_result(%L)', 'count(*) FROM dtm_timeline(%L)', 'dtm_wait(%L, ''0'')', 'dtm_retry(%L)']) AS f
+		'dtm_status(%L)', 'dtm_result(%L)', 'count(*) >= 0 FROM dtm_timeline(%L)', 'dtm_wait(%L, ''0'')', 'dtm_retry(%L)']) AS f
 $$;
 SET ROLE regress_dtm_a;
 SELECT * FROM looks();
@@ -307,7 +307,7 @@ RESET ROLE;
 REVOKE EXECUTE ON FUNCTION revoked(jsonb) FROM PUBLIC;
 COMMIT;
 SELECT dtm_wait('priv-revoked');
-SELECT last_error FROM dtm.branches WHERE gid = 'priv-revoked' AND op = 'action';
+SELECT regexp_replace(last_error, ' - .*', '') FROM dtm.branches WHERE gid = 'priv-revoked' AND op = 'action';
 
 -- so are those of a role that was dropped
 CREATE ROLE regress_dtm_gone;

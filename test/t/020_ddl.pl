@@ -157,6 +157,7 @@ $session->query('BEGIN; DROP EXTENSION dtm_pg');
 $service->open_gate('extension');    # its answer comes while the extension is locked
 wait_until(sub { return ($service->calls(gid => 'same'))[0]->{end} }, 'the call is answered');
 $session->query('ROLLBACK');
+$session->quit;
 wait_status($node, 'same', 'succeed', dbname => 'changing');
 is($service->calls(gid => 'same'), 1, 'DROP EXTENSION that is rolled back: nothing is asked again');
 

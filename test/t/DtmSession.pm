@@ -70,6 +70,16 @@ sub quit
 
 	$self->{in} .= "\\q\n";
 	eval { $self->{run}->finish };
+	delete $self->{run};
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+
+	local ($?, $!, $@);
+	$self->{run}->kill_kill if $self->{run};
 	return;
 }
 

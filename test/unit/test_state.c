@@ -85,6 +85,10 @@ check_round_trip(const Subject *subject)
 			CHECK_INT(out->log[i].outcome, in->log[i].outcome);
 			CHECK_INT(out->log[i].started_at, in->log[i].started_at);
 			CHECK_INT(out->log[i].took_us, in->log[i].took_us);
+			CHECK_INT(out->log[i].reason.len, in->log[i].reason.len);
+			if (out->log[i].reason.len == in->log[i].reason.len && in->log[i].reason.len > 0)
+				CHECK(memcmp(out->log[i].reason.data, in->log[i].reason.data,
+							 in->log[i].reason.len) == 0);
 		}
 	}
 	free(buffer);
@@ -96,7 +100,7 @@ static void
 record(Subject *subject, uint16_t branch, DtmRole role, DtmOutcome outcome, DtmTime at,
 	   uint32_t took)
 {
-	DtmCallRecord call = {branch, (uint8_t) role, (uint8_t) outcome, at, took};
+	DtmCallRecord call = {branch, (uint8_t) role, (uint8_t) outcome, at, took, {"", 0}};
 
 	subject->log[subject->trans.n_log++] = call;
 	subject->trans.attempts++;
@@ -151,6 +155,31 @@ test_success_is_small(void)
 	subject.trans.n_branches = MAX_BRANCHES;
 	memset(&subject.branches[1], 0, 3 * sizeof(DtmBranch));
 	CHECK(check_round_trip(&subject) <= 17);
+}
+
+/* The reason of each attempt; one that is repeated costs nothing. */
+static void
+test_reasons(void)
+{
+	static const char long_reason[DTM_MAX_LOG_REASON + 1] =
+		"500: an answer that is as long as a reason in the log may be, one hundred and twenty "
+		"bytes and not a single one of more..";
+	Subject subject;
+	size_t once;
+
+	init(&subject, 2);
+	record(&subject, 0, DTM_ROLE_FORWARD, DTM_OUTCOME_ERROR, CREATED_AT, 10);
+	subject.log[0].reason.data = long_reason;
+	subject.log[0].reason.len = DTM_MAX_LOG_REASON;
+	once = check_round_trip(&subject);
+	record(&subject, 0, DTM_ROLE_FORWARD, DTM_OUTCOME_ERROR, CREATED_AT + 1, 10);
+	subject.log[1].reason = subject.log[0].reason;
+	CHECK(check_round_trip(&subject) <= once + 8);
+	record(&subject, 0, DTM_ROLE_FORWARD, DTM_OUTCOME_SUCCESS, CREATED_AT + 2, 10);
+	record(&subject, 1, DTM_ROLE_FORWARD, DTM_OUTCOME_FAILURE, CREATED_AT + 3, 10);
+	subject.log[3].reason.data = "409: no stock";
+	subject.log[3].reason.len = 13;
+	check_round_trip(&subject);
 }
 
 static void
@@ -353,6 +382,7 @@ main(void)
 	test_arena_init(&memory);
 	test_untouched();
 	test_success_is_small();
+	test_reasons();
 	test_everything();
 	test_single_fields();
 	test_long_errors();
