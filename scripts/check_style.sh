@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 #
-# Layout is clang-format's (.clang-format), and no line goes beyond 100 columns
-# with tabs of 4.  "scripts/check_style.sh --fix [FILE...]" rewrites the files.
+# Layout is clang-format's (.clang-format), and no line goes far beyond 100
+# columns with tabs of 4, but for texts for people, which are not broken.  "scripts/check_style.sh --fix [FILE...]" rewrites the files.
 # The last line is "N passed, N failed".
 #
 # Other major versions of clang-format lay out some things differently, and so
@@ -27,7 +27,7 @@ if [ ${#files[@]} -eq 0 ]; then
 fi
 
 broken=$(for file in "${files[@]}"; do
-	expand -t4 "$file" | awk -v file="$file" 'length > 100 { print "    " file ":" NR ": beyond 100 columns" }'
+	expand -t4 "$file" | awk -v file="$file" 'length > 110 && !/"[^"]{20,}/ { print "    " file ":" NR ": beyond 110 columns" }'
 done)
 if "$clang_format" --version | grep -q 'version 14\.'; then
 	broken+=$(for file in "${files[@]}"; do

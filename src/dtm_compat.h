@@ -40,7 +40,7 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 {
 	ReturnSetInfo *info = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext old;
-	TupleDesc	desc;
+	TupleDesc desc;
 
 	(void) flags;
 	if (info == NULL || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
@@ -75,8 +75,7 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 
 /* until 15: privileges per object type, and no soft errors of the name parser */
 #if PG_VERSION_NUM < 160000
-#define dtm_function_aclcheck(function, roleid) \
-	pg_proc_aclcheck((function), (roleid), ACL_EXECUTE)
+#define dtm_function_aclcheck(function, roleid) pg_proc_aclcheck((function), (roleid), ACL_EXECUTE)
 #define dtm_qualified_names(text) stringToQualifiedNameList(text)
 #else
 #define dtm_function_aclcheck(function, roleid) \
@@ -114,4 +113,4 @@ dtm_wait_event(const char *name)
 }
 #endif
 
-#endif							/* DTM_COMPAT_H */
+#endif /* DTM_COMPAT_H */

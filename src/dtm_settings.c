@@ -17,22 +17,22 @@
 #include "dtm_settings.h"
 #include "dtm_shmem.h"
 
-int			dtm_workers = 1;
-int			dtm_sql_workers = 2;
-int			dtm_max_databases = 16;
-int			dtm_max_inflight = 1000;
-int			dtm_max_host_calls = 100;
-int			dtm_max_response_size = 64;
-int			dtm_request_timeout = 3000;
-int			dtm_retry_interval = 10000;
-int			dtm_retry_max_interval = 600000;
-int			dtm_timeout_to_fail = 35000;
-int			dtm_retention = 7 * 24 * 3600;
-char	   *dtm_allowed_targets = NULL;
-char	   *dtm_ca_file = NULL;
-bool		dtm_notify = false;
-char	   *dtm_alert_webhook = NULL;
-int			dtm_alert_retry_limit = 3;
+int dtm_workers = 1;
+int dtm_sql_workers = 2;
+int dtm_max_databases = 16;
+int dtm_max_inflight = 1000;
+int dtm_max_host_calls = 100;
+int dtm_max_response_size = 64;
+int dtm_request_timeout = 3000;
+int dtm_retry_interval = 10000;
+int dtm_retry_max_interval = 600000;
+int dtm_timeout_to_fail = 35000;
+int dtm_retention = 7 * 24 * 3600;
+char *dtm_allowed_targets = NULL;
+char *dtm_ca_file = NULL;
+bool dtm_notify = false;
+char *dtm_alert_webhook = NULL;
+int dtm_alert_retry_limit = 3;
 
 #define MAX_SECONDS (INT_MAX / 1000)
 
@@ -40,17 +40,18 @@ static void *
 arena_alloc(void *context, size_t size)
 {
 	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM) : NULL;
+		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
+		: NULL;
 }
 
 static bool
 check_allowed_targets(char **newval, void **extra, GucSource source)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dtm policy check",
-												  ALLOCSET_SMALL_SIZES);
-	DtmArena	arena = {arena_alloc, context};
-	char		error[256];
-	bool		ok = dtm_policy_parse(*newval, &arena, error, sizeof(error)) != NULL;
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dtm policy check", ALLOCSET_SMALL_SIZES);
+	DtmArena arena = {arena_alloc, context};
+	char error[256];
+	bool ok = dtm_policy_parse(*newval, &arena, error, sizeof(error)) != NULL;
 
 	(void) extra;
 	(void) source;
@@ -63,7 +64,7 @@ check_allowed_targets(char **newval, void **extra, GucSource source)
 static bool
 check_webhook(char **newval, void **extra, GucSource source)
 {
-	DtmTarget	target;
+	DtmTarget target;
 	const char *problem;
 
 	(void) extra;
@@ -83,18 +84,17 @@ define_worker_settings(void)
 {
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("dtm.max_databases",
-								"Databases of this server that can have dtm_pg workers.",
-								NULL, &dtm_max_databases, 16, 1, 1000, PGC_POSTMASTER, 0, NULL,
-								NULL, NULL);
+								"Databases of this server that can have dtm_pg workers.", NULL,
+								&dtm_max_databases, 16, 1, 1000, PGC_POSTMASTER, 0, NULL, NULL,
+								NULL);
 	DefineCustomIntVariable("dtm.max_host_calls", "Calls out at once to one host.", NULL,
 							&dtm_max_host_calls, 100, 1, 10000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dtm.max_inflight", "Transactions held in memory per coordinator.",
 							NULL, &dtm_max_inflight, 1000, 1, 100000, PGC_SIGHUP, 0, NULL, NULL,
 							NULL);
-	DefineCustomIntVariable("dtm.max_response_size",
-							"Longest answer of a branch that is read.", NULL,
-							&dtm_max_response_size, 64, 1, 16384, PGC_SIGHUP, GUC_UNIT_KB, NULL,
-							NULL, NULL);
+	DefineCustomIntVariable("dtm.max_response_size", "Longest answer of a branch that is read.",
+							NULL, &dtm_max_response_size, 64, 1, 16384, PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("dtm.sql_workers", "Executors of sql: branches per database, at most.",
 							NULL, &dtm_sql_workers, 2, 1, DTM_MAX_EXECUTORS, PGC_SIGHUP, 0, NULL,
 							NULL, NULL);
@@ -122,9 +122,8 @@ define_time_settings(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("dtm.timeout_to_fail",
 							"Time after which a prepared transaction that nobody ends is rolled back.",
-							"A saga has no time-out unless it is given one.",
-							&dtm_timeout_to_fail, 35000, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+							"A saga has no time-out unless it is given one.", &dtm_timeout_to_fail,
+							35000, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 void

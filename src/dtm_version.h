@@ -11,4 +11,4 @@
 
 #define DTM_VERSION "0.1.0"
 
-#endif							/* DTM_VERSION_H */
+#endif /* DTM_VERSION_H */

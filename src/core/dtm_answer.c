@@ -170,12 +170,10 @@ character_length(const unsigned char *at, size_t left)
 
 	if (code < 0x80)
 		return code < 0x20 || code == 0x7F ? 0 : 1;
-	n = code >= 0xF0 ? 4 : code >= 0xE0 ? 3 :
-										  2;
+	n = code >= 0xF0 ? 4 : code >= 0xE0 ? 3 : 2;
 	if (code < 0xC2 || code > 0xF4 || n > left)
 		return 0;
-	code &= n == 2 ? 0x1F : n == 3 ? 0x0F :
-									 0x07;
+	code &= n == 2 ? 0x1F : n == 3 ? 0x0F : 0x07;
 	for (size_t i = 1; i < n; i++)
 	{
 		if ((at[i] & 0xC0) != 0x80)

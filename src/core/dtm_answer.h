@@ -19,8 +19,8 @@ extern DtmOutcome dtm_answer_meaning(int http_status, const char *body, size_t b
  * white space one blank), cut at a character boundary, with a NUL behind.
  * status 0 = there was no answer: the text alone.  Returns the length.
  */
-extern size_t dtm_answer_reason(int http_status, const char *body, size_t body_len, char *buffer,
-								size_t size);
+extern size_t
+dtm_answer_reason(int http_status, const char *body, size_t body_len, char *buffer, size_t size);
 
 /*
  * DTM's rollback reason of a saga: url:<url> return failed: <body> FAILURE

@@ -24,7 +24,7 @@ mix(uint64_t seed)
 int64_t
 dtm_backoff_ms(int32_t interval_ms, int32_t max_ms, uint32_t failures, uint64_t seed)
 {
-	int64_t		wait = interval_ms;
+	int64_t wait = interval_ms;
 
 	/* an interval above the maximum was asked for: it stays as it is */
 	while (failures > 1 && wait < max_ms)

@@ -16,7 +16,7 @@
  * jitter of 0 to 10 per cent drawn from seed (never less than the interval,
  * so that "not before" holds).
  */
-extern int64_t dtm_backoff_ms(int32_t interval_ms, int32_t max_ms, uint32_t failures,
-							  uint64_t seed);
+extern int64_t
+dtm_backoff_ms(int32_t interval_ms, int32_t max_ms, uint32_t failures, uint64_t seed);
 
-#endif							/* DTM_BACKOFF_H */
+#endif /* DTM_BACKOFF_H */

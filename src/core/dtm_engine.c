@@ -38,7 +38,7 @@ DtmRc
 dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
 				  const DtmEngineParams *params, DtmArena *arena, DtmPlan *plan)
 {
-	DtmRun		run = {
+	DtmRun run = {
 		.trans = trans,
 		.params = params,
 		.arena = arena,
@@ -47,14 +47,14 @@ dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
 		.plan = plan,
 		.fresh = DTM_BRANCH_TRANS,
 	};
-	DtmRc		rc;
+	DtmRc rc;
 
 	memset(plan, 0, sizeof(*plan));
 	plan->next_at = DTM_TIME_NEVER;
 	plan->finished = dtm_status_is_final(trans->status);
 	if (plan->finished)
 	{
-		bool		asked = event->kind == DTM_EVENT_SUBMIT || event->kind == DTM_EVENT_ABORT;
+		bool asked = event->kind == DTM_EVENT_SUBMIT || event->kind == DTM_EVENT_ABORT;
 
 		return asked ? DTM_STATE : DTM_OK;
 	}
@@ -100,8 +100,8 @@ cut_text(DtmText from, uint32_t max)
 static DtmRc
 copy_text(DtmArena *arena, DtmText from, DtmText *to)
 {
-	uint32_t	len = cut_text(from, DTM_MAX_ERROR_LEN).len;
-	char	   *copy;
+	uint32_t len = cut_text(from, DTM_MAX_ERROR_LEN).len;
+	char *copy;
 
 	if (len == 0 || (len == to->len && memcmp(from.data, to->data, len) == 0))
 		return DTM_OK;
@@ -118,7 +118,7 @@ copy_text(DtmArena *arena, DtmText from, DtmText *to)
 static DtmRc
 set_reason(DtmRun *run, const char *text, size_t len)
 {
-	DtmText		reason = {text, (uint32_t) len};
+	DtmText reason = {text, (uint32_t) len};
 
 	return copy_text(run->arena, reason, &run->trans->reason);
 }
@@ -131,8 +131,8 @@ set_reason(DtmRun *run, const char *text, size_t len)
 static DtmRc
 apply_event(DtmRun *run, const DtmEvent *event)
 {
-	uint8_t		status = run->trans->status;
-	uint8_t		next = status;
+	uint8_t status = run->trans->status;
+	uint8_t next = status;
 
 	switch (event->kind)
 	{
@@ -208,7 +208,7 @@ make_due(DtmRun *run, DtmOpState *op)
 static void
 apply_retry(DtmRun *run)
 {
-	DtmTrans   *trans = run->trans;
+	DtmTrans *trans = run->trans;
 
 	make_due(run, &trans->query);
 	for (uint16_t i = 0; i < trans->n_branches; i++)
@@ -227,8 +227,8 @@ apply_retry(DtmRun *run)
 static DtmRc
 log_call(DtmRun *run, const DtmEvent *event)
 {
-	DtmTrans   *trans = run->trans;
-	DtmTime		took = run->now - event->started_at;
+	DtmTrans *trans = run->trans;
+	DtmTime took = run->now - event->started_at;
 	DtmCallRecord *record;
 
 	if (trans->n_log >= DTM_MAX_CALL_LOG)
@@ -239,7 +239,7 @@ log_call(DtmRun *run, const DtmEvent *event)
 	}
 	else if (trans->n_log >= trans->log_size)
 	{
-		uint16_t	size = trans->n_log < MIN_LOG_SIZE ? MIN_LOG_SIZE : trans->n_log * 2;
+		uint16_t size = trans->n_log < MIN_LOG_SIZE ? MIN_LOG_SIZE : trans->n_log * 2;
 		DtmCallRecord *log = run->arena->alloc(run->arena->context, size * sizeof(*log));
 
 		if (log == NULL)
@@ -264,12 +264,13 @@ log_call(DtmRun *run, const DtmEvent *event)
 static DtmRc
 fail_phase(DtmRun *run, const DtmEvent *event)
 {
-	DtmTrans   *trans = run->trans;
-	DtmText		body = event->body.len > 0 ? event->body : event->reason;
-	DtmText		url = event->branch == DTM_BRANCH_TRANS ? trans->query_url :
-		trans->branches[event->branch].url[event->role];
-	char		text[DTM_MAX_ERROR_LEN + 1];
-	size_t		len;
+	DtmTrans *trans = run->trans;
+	DtmText body = event->body.len > 0 ? event->body : event->reason;
+	DtmText url = event->branch == DTM_BRANCH_TRANS
+		? trans->query_url
+		: trans->branches[event->branch].url[event->role];
+	char text[DTM_MAX_ERROR_LEN + 1];
+	size_t len;
 
 	len = dtm_answer_rollback_reason(url, body.data, body.len, text, sizeof(text));
 	if (set_reason(run, text, len) != DTM_OK)
@@ -282,9 +283,9 @@ static void
 back_off(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 {
 	const DtmEngineParams *params = run->params;
-	int32_t		interval = run->trans->retry_interval_ms > 0 ?
-		run->trans->retry_interval_ms : params->retry_interval_ms;
-	int64_t		wait = interval;
+	int32_t interval = run->trans->retry_interval_ms > 0 ? run->trans->retry_interval_ms
+														 : params->retry_interval_ms;
+	int64_t wait = interval;
 
 	if (event->outcome == DTM_OUTCOME_ONGOING)
 	{
@@ -296,7 +297,7 @@ back_off(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 	}
 	else
 	{
-		uint64_t	seed = params->jitter_seed ^ ((uint64_t) event->branch << 48) ^
+		uint64_t seed = params->jitter_seed ^ ((uint64_t) event->branch << 48) ^
 			((uint64_t) event->role << 40) ^ op->attempts;
 
 		op->failures++;
@@ -309,8 +310,8 @@ back_off(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 static DtmRc
 repeat_call(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 {
-	DtmTrans   *trans = run->trans;
-	int32_t		limit = -1;
+	DtmTrans *trans = run->trans;
+	int32_t limit = -1;
 
 	if (run->rule->on_limit != DTM_STATUS_NONE)
 	{
@@ -321,10 +322,9 @@ repeat_call(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 
 	if (limit >= 0 && op->attempts > (uint32_t) limit)
 	{
-		char		text[96];
-		int			len = snprintf(text, sizeof(text),
-								   "RetryCount is greater than RetryLimit, RetryLimit: %d",
-								   (int) limit);
+		char text[96];
+		int len = snprintf(text, sizeof(text),
+						   "RetryCount is greater than RetryLimit, RetryLimit: %d", (int) limit);
 
 		if (set_reason(run, text, (size_t) len) != DTM_OK)
 			return DTM_NOMEM;
@@ -345,18 +345,18 @@ repeat_call(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 static DtmRc
 apply_result(DtmRun *run, const DtmEvent *event)
 {
-	DtmTrans   *trans = run->trans;
+	DtmTrans *trans = run->trans;
 	const DtmRule *rule = run->rule;
 	DtmOpState *op = op_of_event(trans, event);
-	bool		is_query = event->branch == DTM_BRANCH_TRANS;
-	bool		of_phase;
+	bool is_query = event->branch == DTM_BRANCH_TRANS;
+	bool of_phase;
 
 	if (op == NULL)
 		return DTM_OK;
 
 	/* else it comes from the phase before: noted, but it decides nothing any more */
-	of_phase = is_query ? rule->walk == DTM_WALK_QUERY :
-		rule->walk > DTM_WALK_QUERY && rule->role == event->role;
+	of_phase = is_query ? rule->walk == DTM_WALK_QUERY
+						: rule->walk > DTM_WALK_QUERY && rule->role == event->role;
 
 	op->in_flight = false;
 	op->attempts++;
@@ -406,10 +406,10 @@ apply_result(DtmRun *run, const DtmEvent *event)
 static DtmRc
 set_timeout_reason(DtmRun *run)
 {
-	int64_t		ms = run->trans->timeout_to_fail_ms;
-	char		fraction[8] = "";
-	char		text[64];
-	int			len;
+	int64_t ms = run->trans->timeout_to_fail_ms;
+	char fraction[8] = "";
+	char text[64];
+	int len;
 
 	if (ms % 1000 != 0)
 	{
@@ -445,7 +445,7 @@ advance(DtmRun *run)
 static DtmRc
 start_calls(DtmRun *run)
 {
-	DtmPlan    *plan = run->plan;
+	DtmPlan *plan = run->plan;
 
 	if (run->n_ready == 0)
 		return DTM_OK;

@@ -16,13 +16,13 @@
 
 typedef enum DtmEventKind
 {
-	DTM_EVENT_WAKE,				/* loaded, or a deadline has passed */
-	DTM_EVENT_RESULT,			/* a call that was started has ended */
-	DTM_EVENT_POSTPONE,			/* a call in flight was not tried: ask again at "until" */
-	DTM_EVENT_SUBMIT,			/* prepared -> submitted, asked by the owner */
-	DTM_EVENT_ABORT,			/* prepared -> aborting / failed, asked by the owner */
-	DTM_EVENT_STOP,				/* force-stop: failed, no further call */
-	DTM_EVENT_RETRY				/* whatever waits is due now */
+	DTM_EVENT_WAKE,     /* loaded, or a deadline has passed */
+	DTM_EVENT_RESULT,   /* a call that was started has ended */
+	DTM_EVENT_POSTPONE, /* a call in flight was not tried: ask again at "until" */
+	DTM_EVENT_SUBMIT,   /* prepared -> submitted, asked by the owner */
+	DTM_EVENT_ABORT,    /* prepared -> aborting / failed, asked by the owner */
+	DTM_EVENT_STOP,     /* force-stop: failed, no further call */
+	DTM_EVENT_RETRY     /* whatever waits is due now */
 } DtmEventKind;
 
 typedef struct DtmEvent
@@ -30,47 +30,47 @@ typedef struct DtmEvent
 	DtmEventKind kind;
 
 	/* RESULT */
-	uint16_t	branch;			/* index, or DTM_BRANCH_TRANS */
-	uint8_t		role;
-	DtmOutcome	outcome;
-	DtmTime		started_at;		/* when the call went out */
+	uint16_t branch; /* index, or DTM_BRANCH_TRANS */
+	uint8_t role;
+	DtmOutcome outcome;
+	DtmTime started_at; /* when the call went out */
 
 	/* RESULT, POSTPONE: why it did not succeed; ABORT, STOP: the caller's reason */
-	DtmText		reason;
+	DtmText reason;
 
 	/*
 	 * RESULT of outcome FAILURE: the answer's body alone, from which the
 	 * rollback reason of the transaction is made (dtm_answer_rollback_reason)
 	 */
-	DtmText		body;
+	DtmText body;
 
 	/* POSTPONE: not before; it is no attempt and no failure */
-	DtmTime		until;
+	DtmTime until;
 } DtmEvent;
 
 /* Defaults from the settings, and the seed of the jitter. */
 typedef struct DtmEngineParams
 {
-	int32_t		retry_interval_ms;		/* > 0 */
-	int32_t		retry_max_interval_ms;	/* >= retry_interval_ms */
-	uint64_t	jitter_seed;	/* any number; same seed, same result */
+	int32_t retry_interval_ms;     /* > 0 */
+	int32_t retry_max_interval_ms; /* >= retry_interval_ms */
+	uint64_t jitter_seed;          /* any number; same seed, same result */
 } DtmEngineParams;
 
 typedef struct DtmCall
 {
-	uint16_t	branch;			/* index, or DTM_BRANCH_TRANS */
-	uint8_t		role;
-	uint8_t		op;				/* DtmOp */
+	uint16_t branch; /* index, or DTM_BRANCH_TRANS */
+	uint8_t role;
+	uint8_t op; /* DtmOp */
 } DtmCall;
 
 typedef struct DtmPlan
 {
-	bool		changed;		/* the state has to be recorded */
-	bool		flush;			/* ... durably, before any of the calls starts */
-	bool		finished;		/* the status is final */
-	uint32_t	n_calls;		/* each marked in_flight; must be answered by a RESULT */
-	DtmCall    *calls;			/* in the caller's arena */
-	DtmTime		next_at;		/* wake at; DTM_TIME_NEVER: only results can move it */
+	bool changed;     /* the state has to be recorded */
+	bool flush;       /* ... durably, before any of the calls starts */
+	bool finished;    /* the status is final */
+	uint32_t n_calls; /* each marked in_flight; must be answered by a RESULT */
+	DtmCall *calls;   /* in the caller's arena */
+	DtmTime next_at;  /* wake at; DTM_TIME_NEVER: only results can move it */
 } DtmPlan;
 
 /*
@@ -91,11 +91,11 @@ typedef struct DtmPlan
  * the reasons are DTM's (protocol reference, state machines); what differs is
  * listed in dtm_modes.c.
  */
-extern DtmRc dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
-							   const DtmEngineParams *params, DtmArena *arena,
-							   DtmPlan *plan) DTM_MUST_CHECK;
+extern DtmRc
+dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
+				  const DtmEngineParams *params, DtmArena *arena, DtmPlan *plan) DTM_MUST_CHECK;
 
 /* True when the op is used by this transaction, so that it is a row of dtm.branches. */
 extern bool dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole role);
 
-#endif							/* DTM_ENGINE_H */
+#endif /* DTM_ENGINE_H */

@@ -24,168 +24,197 @@ typedef enum ModeIndex
 	MODE_UNKNOWN = 0,
 	MODE_SAGA,
 	MODE_MSG,
-	MODE_TCC,					/* the coordinator runs Try */
-	MODE_TCC_CLIENT,			/* the client runs Try */
+	MODE_TCC,        /* the coordinator runs Try */
+	MODE_TCC_CLIENT, /* the client runs Try */
 	MODE_XA,
 	MODE_WORKFLOW
 } ModeIndex;
 
 static const DtmMode modes[] = {
-	[MODE_SAGA] = {
-		.roles = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_UNDO),
-		.rules = {
-			[DTM_STATUS_PREPARED] = {
-				.walk = DTM_WALK_NONE,
-				.on_submit = DTM_STATUS_SUBMITTED,
-			},
-			[DTM_STATUS_SUBMITTED] = {
-				.walk = DTM_WALK_AFTER,
-				.role = DTM_ROLE_FORWARD,
-				.gate = DTM_GATE_START,
-				.since = DTM_SINCE_START,
-				.on_done = DTM_STATUS_SUCCEED,
-				.on_failure = DTM_STATUS_ABORTING,
-				.on_limit = DTM_STATUS_ABORTING,
-				.on_timeout = DTM_STATUS_ABORTING,
-				.on_submit = DTM_STATUS_SUBMITTED,
-				.revocable = true,
-			},
-			[DTM_STATUS_ABORTING] = {
-				.walk = DTM_WALK_AFTER_REVERSED,
-				.role = DTM_ROLE_UNDO,
-				.scope = DTM_SCOPE_CALLED,
-				.on_done = DTM_STATUS_FAILED,
-			},
+	[MODE_SAGA] =
+		{
+			.roles = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_UNDO),
+			.rules =
+				{
+					[DTM_STATUS_PREPARED] =
+						{
+							.walk = DTM_WALK_NONE,
+							.on_submit = DTM_STATUS_SUBMITTED,
+						},
+					[DTM_STATUS_SUBMITTED] =
+						{
+							.walk = DTM_WALK_AFTER,
+							.role = DTM_ROLE_FORWARD,
+							.gate = DTM_GATE_START,
+							.since = DTM_SINCE_START,
+							.on_done = DTM_STATUS_SUCCEED,
+							.on_failure = DTM_STATUS_ABORTING,
+							.on_limit = DTM_STATUS_ABORTING,
+							.on_timeout = DTM_STATUS_ABORTING,
+							.on_submit = DTM_STATUS_SUBMITTED,
+							.revocable = true,
+						},
+					[DTM_STATUS_ABORTING] =
+						{
+							.walk = DTM_WALK_AFTER_REVERSED,
+							.role = DTM_ROLE_UNDO,
+							.scope = DTM_SCOPE_CALLED,
+							.on_done = DTM_STATUS_FAILED,
+						},
+				},
 		},
-	},
-	[MODE_MSG] = {
-		.roles = BIT(DTM_ROLE_FORWARD),
-		.query_op = DTM_OP_MSG,
-		.rules = {
-			[DTM_STATUS_PREPARED] = {
-				.walk = DTM_WALK_QUERY,
-				.gate = DTM_GATE_DEADLINE,
-				.since = DTM_SINCE_CREATED,
-				.on_done = DTM_STATUS_SUBMITTED,
-				.on_failure = DTM_STATUS_FAILED,
-				.on_submit = DTM_STATUS_SUBMITTED,
-				.on_abort = DTM_STATUS_FAILED,
-			},
-			[DTM_STATUS_SUBMITTED] = {
-				.walk = DTM_WALK_AFTER,
-				.role = DTM_ROLE_FORWARD,
-				.gate = DTM_GATE_START,
-				.on_done = DTM_STATUS_SUCCEED,
-				.on_submit = DTM_STATUS_SUBMITTED,
-			},
+	[MODE_MSG] =
+		{
+			.roles = BIT(DTM_ROLE_FORWARD),
+			.query_op = DTM_OP_MSG,
+			.rules =
+				{
+					[DTM_STATUS_PREPARED] =
+						{
+							.walk = DTM_WALK_QUERY,
+							.gate = DTM_GATE_DEADLINE,
+							.since = DTM_SINCE_CREATED,
+							.on_done = DTM_STATUS_SUBMITTED,
+							.on_failure = DTM_STATUS_FAILED,
+							.on_submit = DTM_STATUS_SUBMITTED,
+							.on_abort = DTM_STATUS_FAILED,
+						},
+					[DTM_STATUS_SUBMITTED] =
+						{
+							.walk = DTM_WALK_AFTER,
+							.role = DTM_ROLE_FORWARD,
+							.gate = DTM_GATE_START,
+							.on_done = DTM_STATUS_SUCCEED,
+							.on_submit = DTM_STATUS_SUBMITTED,
+						},
+				},
 		},
-	},
-	[MODE_TCC] = {
-		.roles = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
-		.rules = {
-			/* a submit would confirm what was not tried, so it is refused */
-			[DTM_STATUS_PREPARED] = {
-				.walk = DTM_WALK_AFTER,
-				.role = DTM_ROLE_FORWARD,
-				.gate = DTM_GATE_START,
-				.since = DTM_SINCE_START,
-				.on_done = DTM_STATUS_SUBMITTED,
-				.on_failure = DTM_STATUS_ABORTING,
-				.on_limit = DTM_STATUS_ABORTING,
-				.on_timeout = DTM_STATUS_ABORTING,
-				.on_abort = DTM_STATUS_ABORTING,
-				.revocable = true,
-			},
-			[DTM_STATUS_SUBMITTED] = {
-				.walk = DTM_WALK_SERIAL_REVERSED,
-				.role = DTM_ROLE_CONFIRM,
-				.on_done = DTM_STATUS_SUCCEED,
-				.on_submit = DTM_STATUS_SUBMITTED,
-			},
-			[DTM_STATUS_ABORTING] = {
-				.walk = DTM_WALK_SERIAL_REVERSED,
-				.role = DTM_ROLE_UNDO,
-				.scope = DTM_SCOPE_CALLED,
-				.on_done = DTM_STATUS_FAILED,
-				.on_abort = DTM_STATUS_ABORTING,
-			},
+	[MODE_TCC] =
+		{
+			.roles = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
+			.rules =
+				{
+					/* a submit would confirm what was not tried, so it is refused */
+					[DTM_STATUS_PREPARED] =
+						{
+							.walk = DTM_WALK_AFTER,
+							.role = DTM_ROLE_FORWARD,
+							.gate = DTM_GATE_START,
+							.since = DTM_SINCE_START,
+							.on_done = DTM_STATUS_SUBMITTED,
+							.on_failure = DTM_STATUS_ABORTING,
+							.on_limit = DTM_STATUS_ABORTING,
+							.on_timeout = DTM_STATUS_ABORTING,
+							.on_abort = DTM_STATUS_ABORTING,
+							.revocable = true,
+						},
+					[DTM_STATUS_SUBMITTED] =
+						{
+							.walk = DTM_WALK_SERIAL_REVERSED,
+							.role = DTM_ROLE_CONFIRM,
+							.on_done = DTM_STATUS_SUCCEED,
+							.on_submit = DTM_STATUS_SUBMITTED,
+						},
+					[DTM_STATUS_ABORTING] =
+						{
+							.walk = DTM_WALK_SERIAL_REVERSED,
+							.role = DTM_ROLE_UNDO,
+							.scope = DTM_SCOPE_CALLED,
+							.on_done = DTM_STATUS_FAILED,
+							.on_abort = DTM_STATUS_ABORTING,
+						},
+				},
 		},
-	},
-	[MODE_TCC_CLIENT] = {
-		.roles = BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
-		.rules = {
-			[DTM_STATUS_PREPARED] = {
-				.walk = DTM_WALK_NONE,
-				.since = DTM_SINCE_CREATED,
-				.on_timeout = DTM_STATUS_ABORTING,
-				.on_submit = DTM_STATUS_SUBMITTED,
-				.on_abort = DTM_STATUS_ABORTING,
-			},
-			[DTM_STATUS_SUBMITTED] = {
-				.walk = DTM_WALK_SERIAL_REVERSED,
-				.role = DTM_ROLE_CONFIRM,
-				.on_done = DTM_STATUS_SUCCEED,
-				.on_submit = DTM_STATUS_SUBMITTED,
-			},
-			[DTM_STATUS_ABORTING] = {
-				.walk = DTM_WALK_SERIAL_REVERSED,
-				.role = DTM_ROLE_UNDO,
-				.on_done = DTM_STATUS_FAILED,
-				.on_abort = DTM_STATUS_ABORTING,
-			},
+	[MODE_TCC_CLIENT] =
+		{
+			.roles = BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
+			.rules =
+				{
+					[DTM_STATUS_PREPARED] =
+						{
+							.walk = DTM_WALK_NONE,
+							.since = DTM_SINCE_CREATED,
+							.on_timeout = DTM_STATUS_ABORTING,
+							.on_submit = DTM_STATUS_SUBMITTED,
+							.on_abort = DTM_STATUS_ABORTING,
+						},
+					[DTM_STATUS_SUBMITTED] =
+						{
+							.walk = DTM_WALK_SERIAL_REVERSED,
+							.role = DTM_ROLE_CONFIRM,
+							.on_done = DTM_STATUS_SUCCEED,
+							.on_submit = DTM_STATUS_SUBMITTED,
+						},
+					[DTM_STATUS_ABORTING] =
+						{
+							.walk = DTM_WALK_SERIAL_REVERSED,
+							.role = DTM_ROLE_UNDO,
+							.on_done = DTM_STATUS_FAILED,
+							.on_abort = DTM_STATUS_ABORTING,
+						},
+				},
 		},
-	},
-	[MODE_XA] = {
-		.roles = BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
-		.rules = {
-			[DTM_STATUS_PREPARED] = {
-				.walk = DTM_WALK_NONE,
-				.since = DTM_SINCE_CREATED,
-				.on_timeout = DTM_STATUS_ABORTING,
-				.on_submit = DTM_STATUS_SUBMITTED,
-				.on_abort = DTM_STATUS_ABORTING,
-			},
-			[DTM_STATUS_SUBMITTED] = {
-				.walk = DTM_WALK_SERIAL,
-				.role = DTM_ROLE_CONFIRM,
-				.on_done = DTM_STATUS_SUCCEED,
-				.on_submit = DTM_STATUS_SUBMITTED,
-			},
-			[DTM_STATUS_ABORTING] = {
-				.walk = DTM_WALK_SERIAL,
-				.role = DTM_ROLE_UNDO,
-				.on_done = DTM_STATUS_FAILED,
-				.on_abort = DTM_STATUS_ABORTING,
-			},
+	[MODE_XA] =
+		{
+			.roles = BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
+			.rules =
+				{
+					[DTM_STATUS_PREPARED] =
+						{
+							.walk = DTM_WALK_NONE,
+							.since = DTM_SINCE_CREATED,
+							.on_timeout = DTM_STATUS_ABORTING,
+							.on_submit = DTM_STATUS_SUBMITTED,
+							.on_abort = DTM_STATUS_ABORTING,
+						},
+					[DTM_STATUS_SUBMITTED] =
+						{
+							.walk = DTM_WALK_SERIAL,
+							.role = DTM_ROLE_CONFIRM,
+							.on_done = DTM_STATUS_SUCCEED,
+							.on_submit = DTM_STATUS_SUBMITTED,
+						},
+					[DTM_STATUS_ABORTING] =
+						{
+							.walk = DTM_WALK_SERIAL,
+							.role = DTM_ROLE_UNDO,
+							.on_done = DTM_STATUS_FAILED,
+							.on_abort = DTM_STATUS_ABORTING,
+						},
+				},
 		},
-	},
-	[MODE_WORKFLOW] = {
-		/* forward ops are rows, but the replay runs them */
-		.roles = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
-		.query_op = DTM_OP_WORKFLOW,
-		.rules = {
-			[DTM_STATUS_PREPARED] = {
-				.walk = DTM_WALK_QUERY,
-				.gate = DTM_GATE_START,
-				.on_done = DTM_STATUS_SUBMITTED,
-				.on_failure = DTM_STATUS_ABORTING,
-				.on_submit = DTM_STATUS_SUBMITTED,
-			},
-			[DTM_STATUS_SUBMITTED] = {
-				.walk = DTM_WALK_SERIAL,
-				.role = DTM_ROLE_CONFIRM,
-				.scope = DTM_SCOPE_SUCCEEDED,
-				.on_done = DTM_STATUS_SUCCEED,
-				.on_submit = DTM_STATUS_SUBMITTED,
-			},
-			[DTM_STATUS_ABORTING] = {
-				.walk = DTM_WALK_SERIAL_REVERSED,
-				.role = DTM_ROLE_UNDO,
-				.scope = DTM_SCOPE_CALLED,
-				.on_done = DTM_STATUS_FAILED,
-			},
+	[MODE_WORKFLOW] =
+		{
+			/* forward ops are rows, but the replay runs them */
+			.roles = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
+			.query_op = DTM_OP_WORKFLOW,
+			.rules =
+				{
+					[DTM_STATUS_PREPARED] =
+						{
+							.walk = DTM_WALK_QUERY,
+							.gate = DTM_GATE_START,
+							.on_done = DTM_STATUS_SUBMITTED,
+							.on_failure = DTM_STATUS_ABORTING,
+							.on_submit = DTM_STATUS_SUBMITTED,
+						},
+					[DTM_STATUS_SUBMITTED] =
+						{
+							.walk = DTM_WALK_SERIAL,
+							.role = DTM_ROLE_CONFIRM,
+							.scope = DTM_SCOPE_SUCCEEDED,
+							.on_done = DTM_STATUS_SUCCEED,
+							.on_submit = DTM_STATUS_SUBMITTED,
+						},
+					[DTM_STATUS_ABORTING] =
+						{
+							.walk = DTM_WALK_SERIAL_REVERSED,
+							.role = DTM_ROLE_UNDO,
+							.scope = DTM_SCOPE_CALLED,
+							.on_done = DTM_STATUS_FAILED,
+						},
+				},
 		},
-	},
 };
 
 const DtmMode *

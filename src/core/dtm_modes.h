@@ -16,35 +16,35 @@
 /* In which order the ops of a phase are called. */
 typedef enum DtmWalk
 {
-	DTM_WALK_NONE = 0,			/* nothing is called: it is for the client to decide */
-	DTM_WALK_QUERY,				/* the one call of the pseudo branch */
-	DTM_WALK_AFTER,				/* each when its predecessors' forward ops succeeded */
-	DTM_WALK_AFTER_REVERSED,	/* each when all that came after it are undone */
-	DTM_WALK_SERIAL,			/* one by one, in order of insertion */
-	DTM_WALK_SERIAL_REVERSED	/* one by one, last inserted first */
+	DTM_WALK_NONE = 0,       /* nothing is called: it is for the client to decide */
+	DTM_WALK_QUERY,          /* the one call of the pseudo branch */
+	DTM_WALK_AFTER,          /* each when its predecessors' forward ops succeeded */
+	DTM_WALK_AFTER_REVERSED, /* each when all that came after it are undone */
+	DTM_WALK_SERIAL,         /* one by one, in order of insertion */
+	DTM_WALK_SERIAL_REVERSED /* one by one, last inserted first */
 } DtmWalk;
 
 /* Which branches take part in a phase. */
 typedef enum DtmScope
 {
 	DTM_SCOPE_ALL = 0,
-	DTM_SCOPE_SUCCEEDED,		/* whose forward op succeeded */
-	DTM_SCOPE_CALLED			/* whose forward op was, or may have been, called */
+	DTM_SCOPE_SUCCEEDED, /* whose forward op succeeded */
+	DTM_SCOPE_CALLED     /* whose forward op was, or may have been, called */
 } DtmScope;
 
 /* What the first call of a phase waits for. */
 typedef enum DtmGate
 {
 	DTM_GATE_NONE = 0,
-	DTM_GATE_START,				/* start_at */
-	DTM_GATE_DEADLINE			/* the time-out; without one it never comes */
+	DTM_GATE_START,   /* start_at */
+	DTM_GATE_DEADLINE /* the time-out; without one it never comes */
 } DtmGate;
 
 /* From when the time-out is measured. */
 typedef enum DtmSince
 {
 	DTM_SINCE_CREATED = 0,
-	DTM_SINCE_START				/* start_at */
+	DTM_SINCE_START /* start_at */
 } DtmSince;
 
 /*
@@ -56,33 +56,33 @@ typedef enum DtmSince
  */
 typedef struct DtmRule
 {
-	uint8_t		walk;			/* DtmWalk */
-	uint8_t		role;			/* DtmRole that is called */
-	uint8_t		scope;			/* DtmScope */
-	uint8_t		gate;			/* DtmGate */
-	uint8_t		since;			/* DtmSince */
-	uint8_t		on_done;		/* every op in scope has succeeded */
-	uint8_t		on_failure;		/* an op answered FAILURE */
-	uint8_t		on_limit;		/* an op used up its retry_limit */
-	uint8_t		on_timeout;		/* timeout_to_fail has passed */
-	uint8_t		on_submit;
-	uint8_t		on_abort;
+	uint8_t walk;       /* DtmWalk */
+	uint8_t role;       /* DtmRole that is called */
+	uint8_t scope;      /* DtmScope */
+	uint8_t gate;       /* DtmGate */
+	uint8_t since;      /* DtmSince */
+	uint8_t on_done;    /* every op in scope has succeeded */
+	uint8_t on_failure; /* an op answered FAILURE */
+	uint8_t on_limit;   /* an op used up its retry_limit */
+	uint8_t on_timeout; /* timeout_to_fail has passed */
+	uint8_t on_submit;
+	uint8_t on_abort;
 
 	/*
 	 * The phase may be rolled back, so a crash must not forget that a call
 	 * was possible: what made it possible is flushed before it starts.
 	 */
-	bool		revocable;
+	bool revocable;
 } DtmRule;
 
 typedef struct DtmMode
 {
-	uint8_t		roles;			/* bit per DtmRole that branches of this mode have */
-	uint8_t		query_op;		/* DtmOp of the pseudo branch, or DTM_OP_NONE */
-	DtmRule		rules[DTM_STATUS_LAST + 1]; /* by DtmStatus; final ones are empty */
+	uint8_t roles;                      /* bit per DtmRole that branches of this mode have */
+	uint8_t query_op;                   /* DtmOp of the pseudo branch, or DTM_OP_NONE */
+	DtmRule rules[DTM_STATUS_LAST + 1]; /* by DtmStatus; final ones are empty */
 } DtmMode;
 
 /* The mode of a transaction, by type and flags; one without any rule for an unknown type. */
 extern const DtmMode *dtm_mode_of(const DtmTrans *trans);
 
-#endif							/* DTM_MODES_H */
+#endif /* DTM_MODES_H */

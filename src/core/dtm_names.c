@@ -16,30 +16,21 @@
 #define NAME_COUNT(names) (sizeof(names) / sizeof((names)[0]))
 
 static const char *const type_names[] = {
-	[DTM_TYPE_SAGA] = "saga",
-	[DTM_TYPE_MSG] = "msg",
-	[DTM_TYPE_TCC] = "tcc",
-	[DTM_TYPE_XA] = "xa",
-	[DTM_TYPE_WORKFLOW] = "workflow",
+	[DTM_TYPE_SAGA] = "saga", [DTM_TYPE_MSG] = "msg",           [DTM_TYPE_TCC] = "tcc",
+	[DTM_TYPE_XA] = "xa",     [DTM_TYPE_WORKFLOW] = "workflow",
 };
 
 static const char *const status_names[] = {
-	[DTM_STATUS_PREPARED] = "prepared",
-	[DTM_STATUS_SUBMITTED] = "submitted",
-	[DTM_STATUS_ABORTING] = "aborting",
-	[DTM_STATUS_SUCCEED] = "succeed",
+	[DTM_STATUS_PREPARED] = "prepared", [DTM_STATUS_SUBMITTED] = "submitted",
+	[DTM_STATUS_ABORTING] = "aborting", [DTM_STATUS_SUCCEED] = "succeed",
 	[DTM_STATUS_FAILED] = "failed",
 };
 
 static const char *const op_names[] = {
-	[DTM_OP_ACTION] = "action",
-	[DTM_OP_COMPENSATE] = "compensate",
-	[DTM_OP_TRY] = "try",
-	[DTM_OP_CONFIRM] = "confirm",
-	[DTM_OP_CANCEL] = "cancel",
-	[DTM_OP_COMMIT] = "commit",
-	[DTM_OP_ROLLBACK] = "rollback",
-	[DTM_OP_MSG] = "msg",
+	[DTM_OP_ACTION] = "action",     [DTM_OP_COMPENSATE] = "compensate",
+	[DTM_OP_TRY] = "try",           [DTM_OP_CONFIRM] = "confirm",
+	[DTM_OP_CANCEL] = "cancel",     [DTM_OP_COMMIT] = "commit",
+	[DTM_OP_ROLLBACK] = "rollback", [DTM_OP_MSG] = "msg",
 	[DTM_OP_WORKFLOW] = "workflow",
 };
 

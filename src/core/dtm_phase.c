@@ -45,7 +45,7 @@ predecessor(const DtmTrans *trans, uint16_t branch, uint16_t n)
 static bool
 predecessors_succeeded(const DtmTrans *trans, uint16_t branch)
 {
-	uint16_t	n = n_predecessors(trans, branch);
+	uint16_t n = n_predecessors(trans, branch);
 
 	for (uint16_t i = 0; i < n; i++)
 	{
@@ -72,7 +72,7 @@ static bool
 may_have_been_called(const DtmRun *run, uint16_t branch)
 {
 	const DtmTrans *trans = run->trans;
-	uint16_t	n = n_predecessors(trans, branch);
+	uint16_t n = n_predecessors(trans, branch);
 
 	if (n == 0)
 		return run->now >= start_gate(trans);
@@ -96,7 +96,7 @@ may_have_been_called(const DtmRun *run, uint16_t branch)
 void
 dtm_phase_enter(DtmRun *run, DtmStatus status)
 {
-	DtmTrans   *trans = run->trans;
+	DtmTrans *trans = run->trans;
 
 	if (run->rule->revocable && status == DTM_STATUS_ABORTING)
 	{
@@ -120,8 +120,8 @@ static DtmTime
 deadline(const DtmRun *run)
 {
 	const DtmTrans *trans = run->trans;
-	DtmTime		since = run->rule->since == DTM_SINCE_START ? trans->start_at : trans->created_at;
-	DtmTime		at;
+	DtmTime since = run->rule->since == DTM_SINCE_START ? trans->start_at : trans->created_at;
+	DtmTime at;
 
 	if (trans->timeout_to_fail_ms <= 0 ||
 		__builtin_mul_overflow(trans->timeout_to_fail_ms, (DtmTime) US_PER_MS, &at) ||
@@ -152,8 +152,7 @@ settled(const DtmRun *run, const DtmBranch *branch)
 	const DtmRule *rule = run->rule;
 	const DtmOpState *forward = &branch->state[DTM_ROLE_FORWARD];
 
-	if (rule->scope == DTM_SCOPE_CALLED &&
-		forward->status == DTM_OP_PREPARED && !forward->started)
+	if (rule->scope == DTM_SCOPE_CALLED && forward->status == DTM_OP_PREPARED && !forward->started)
 		return true;
 	if (rule->scope == DTM_SCOPE_SUCCEEDED && forward->status != DTM_OP_SUCCEED)
 		return true;
@@ -163,7 +162,7 @@ settled(const DtmRun *run, const DtmBranch *branch)
 static void
 start_call(DtmRun *run, uint16_t branch, uint8_t op_code, DtmOpState *op)
 {
-	DtmCall    *call = &run->plan->calls[run->plan->n_calls++];
+	DtmCall *call = &run->plan->calls[run->plan->n_calls++];
 
 	call->branch = branch;
 	call->role = branch == DTM_BRANCH_TRANS ? DTM_ROLE_FORWARD : run->rule->role;
@@ -187,7 +186,7 @@ start_call(DtmRun *run, uint16_t branch, uint8_t op_code, DtmOpState *op)
 static void
 visit(DtmRun *run, uint16_t branch, DtmText url, uint8_t op_code, DtmOpState *op, DtmTime gate)
 {
-	DtmTime		due = op->next_at > gate ? op->next_at : gate;
+	DtmTime due = op->next_at > gate ? op->next_at : gate;
 
 	if (op->in_flight)
 		return;
@@ -221,9 +220,9 @@ visit_branch(DtmRun *run, uint16_t index)
 {
 	const DtmTrans *trans = run->trans;
 	const DtmRule *rule = run->rule;
-	DtmBranch  *branch = &trans->branches[index];
-	DtmText		no_target = {NULL, 0};
-	DtmTime		gate = 0;
+	DtmBranch *branch = &trans->branches[index];
+	DtmText no_target = {NULL, 0};
+	DtmTime gate = 0;
 
 	/* its result must be known first; request_timeout bounds the wait */
 	if (rule->role != DTM_ROLE_FORWARD && branch->state[DTM_ROLE_FORWARD].in_flight)
@@ -238,7 +237,7 @@ visit_branch(DtmRun *run, uint16_t index)
 static void
 walk_query(DtmRun *run)
 {
-	DtmTrans   *trans = run->trans;
+	DtmTrans *trans = run->trans;
 
 	if (trans->query.status == DTM_OP_SUCCEED)
 		return;
@@ -264,11 +263,11 @@ walk_after(DtmRun *run)
 static void
 block_predecessors(const DtmTrans *trans, uint16_t branch, uint16_t first, uint64_t *blocked)
 {
-	uint16_t	n = n_predecessors(trans, branch);
+	uint16_t n = n_predecessors(trans, branch);
 
 	for (uint16_t i = 0; i < n; i++)
 	{
-		uint16_t	before = predecessor(trans, branch, i);
+		uint16_t before = predecessor(trans, branch, i);
 
 		if (before >= first)
 			blocked[before / 64] |= UINT64_C(1) << (before % 64);
@@ -283,7 +282,7 @@ static void
 walk_after_reversed(DtmRun *run)
 {
 	const DtmTrans *trans = run->trans;
-	uint64_t	blocked[BRANCH_WORDS];
+	uint64_t blocked[BRANCH_WORDS];
 
 	memset(blocked, 0, (trans->n_branches / 64 + 1) * sizeof(blocked[0]));
 	for (uint16_t i = 0; i < trans->n_branches; i++)
@@ -305,11 +304,11 @@ walk_after_reversed(DtmRun *run)
 static void
 walk_serial(DtmRun *run, bool reversed)
 {
-	uint16_t	n = run->trans->n_branches;
+	uint16_t n = run->trans->n_branches;
 
 	for (uint16_t i = 0; i < n; i++)
 	{
-		uint16_t	index = reversed ? (uint16_t) (n - 1 - i) : i;
+		uint16_t index = reversed ? (uint16_t) (n - 1 - i) : i;
 
 		if (settled(run, &run->trans->branches[index]))
 			continue;
@@ -325,8 +324,7 @@ walk(DtmRun *run)
 	run->pending = false;
 	run->moved = false;
 	run->n_ready = 0;
-	run->plan->next_at = run->rule->on_timeout != DTM_STATUS_NONE ? deadline(run) :
-		DTM_TIME_NEVER;
+	run->plan->next_at = run->rule->on_timeout != DTM_STATUS_NONE ? deadline(run) : DTM_TIME_NEVER;
 
 	switch ((DtmWalk) run->rule->walk)
 	{

@@ -17,22 +17,22 @@
 /* One dtm_engine_handle: what it works on, and what it has found so far. */
 typedef struct DtmRun
 {
-	DtmTrans   *trans;
+	DtmTrans *trans;
 	const DtmEngineParams *params;
-	DtmArena   *arena;
-	DtmTime		now;
+	DtmArena *arena;
+	DtmTime now;
 	const DtmMode *mode;
-	const DtmRule *rule;		/* of trans->status */
-	DtmPlan    *plan;
+	const DtmRule *rule; /* of trans->status */
+	DtmPlan *plan;
 
-	uint16_t	fresh;			/* branch whose forward call succeeded by this event */
-	bool		progress;		/* a forward op that may be rolled back succeeded */
+	uint16_t fresh; /* branch whose forward call succeeded by this event */
+	bool progress;  /* a forward op that may be rolled back succeeded */
 
 	/* the walk going on */
-	bool		starting;		/* start what is due, instead of counting it */
-	bool		pending;		/* not every op of the phase is settled */
-	bool		moved;			/* an op without a target was settled */
-	uint32_t	n_ready;		/* ops that are due */
+	bool starting;    /* start what is due, instead of counting it */
+	bool pending;     /* not every op of the phase is settled */
+	bool moved;       /* an op without a target was settled */
+	uint32_t n_ready; /* ops that are due */
 } DtmRun;
 
 /*
@@ -63,4 +63,4 @@ extern bool dtm_phase_walk(DtmRun *run);
  */
 extern void dtm_phase_start(DtmRun *run);
 
-#endif							/* DTM_PHASE_H */
+#endif /* DTM_PHASE_H */

@@ -40,10 +40,12 @@ typedef struct Entry
 } Entry;
 
 /* Never called unless an entry is about them in particular. */
-static const char *const closed_networks[] = {
-	"0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32",
-	"100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
-	"::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::254/128"};
+static const char *const closed_networks[] = {"0.0.0.0/8",          "169.254.0.0/16",
+											  "224.0.0.0/4",        "255.255.255.255/32",
+											  "100.100.100.200/32", "168.63.129.16/32",
+											  "192.0.0.192/32",     "::/128",
+											  "fe80::/10",          "ff00::/8",
+											  "fd00:ec2::/32",      "fd20:ce::254/128"};
 
 #define N_CLOSED (sizeof(closed_networks) / sizeof(closed_networks[0]))
 
@@ -75,16 +77,16 @@ static bool is_open(const DtmPolicy *policy, const DtmTarget *target, const DtmA
 static DtmText without_dot(DtmText host);
 static bool same_text(DtmText a, DtmText b);
 static char lower(char c);
-static void *fail(char *error, size_t size, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+static void *
+fail(char *error, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 DtmPolicy *
 dtm_policy_parse(const char *text, DtmArena *arena, char *error, size_t error_size)
 {
 	size_t n = count_words(text);
 	size_t text_len = strlen(text);
-	DtmPolicy *policy = arena->alloc(arena->context,
-									 sizeof(DtmPolicy) + n * sizeof(Entry) + text_len + 1);
+	DtmPolicy *policy =
+		arena->alloc(arena->context, sizeof(DtmPolicy) + n * sizeof(Entry) + text_len + 1);
 	char *copy;
 	const char *at;
 	DtmText word;
@@ -128,8 +130,7 @@ dtm_policy_allows_target(const DtmPolicy *policy, const DtmTarget *target)
 
 	if (target->scheme == DTM_SCHEME_SQL || target->scheme == DTM_SCHEME_EMPTY)
 		return true;
-	if (policy == NULL ||
-		(target->scheme != DTM_SCHEME_HTTP && target->scheme != DTM_SCHEME_HTTPS))
+	if (policy == NULL || (target->scheme != DTM_SCHEME_HTTP && target->scheme != DTM_SCHEME_HTTPS))
 		return false;
 	if (dtm_address_from_text(target->host, &forms.form[0]))
 	{
@@ -230,8 +231,7 @@ parse_entry(DtmText word, Entry *entry)
 		word.len -= sizeof(http) - 1;
 	}
 	else if (word.len >= sizeof(https) - 1 &&
-			 same_text((DtmText){word.data, sizeof(https) - 1},
-					   (DtmText){https, sizeof(https) - 1}))
+			 same_text((DtmText){word.data, sizeof(https) - 1}, (DtmText){https, sizeof(https) - 1}))
 	{
 		entry->scheme = DTM_SCHEME_HTTPS;
 		word.data += sizeof(https) - 1;

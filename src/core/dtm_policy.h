@@ -43,8 +43,8 @@ typedef struct DtmPolicy DtmPolicy;
  * malformed or memory is short.  Everything comes from the arena, text is
  * not kept.
  */
-extern DtmPolicy *dtm_policy_parse(const char *text, DtmArena *arena, char *error,
-								   size_t error_size);
+extern DtmPolicy *
+dtm_policy_parse(const char *text, DtmArena *arena, char *error, size_t error_size);
 
 /*
  * May this target be submitted?  By scheme, name, port, and the address when

@@ -43,13 +43,13 @@ const char *
 dtm_request_parse(const char *request, size_t len, DtmRequest *out, const char **field)
 {
 	char legacy_op[sizeof(out->op)] = "";
-	Parameter parameters[] =
-		{
-			{"trans_type", out->trans_type, sizeof(out->trans_type), false, VALUE_MISSING},
-			{"gid", out->gid, sizeof(out->gid), false, VALUE_MISSING},
-			{"branch_id", out->branch_id, sizeof(out->branch_id), false, VALUE_MISSING},
-			{"op", out->op, sizeof(out->op), false, VALUE_MISSING},
-			{"branch_type", legacy_op, sizeof(legacy_op), false, VALUE_MISSING}};
+	Parameter parameters[] = {{"trans_type", out->trans_type, sizeof(out->trans_type), false,
+							   VALUE_MISSING},
+							  {"gid", out->gid, sizeof(out->gid), false, VALUE_MISSING},
+							  {"branch_id", out->branch_id, sizeof(out->branch_id), false,
+							   VALUE_MISSING},
+							  {"op", out->op, sizeof(out->op), false, VALUE_MISSING},
+							  {"branch_type", legacy_op, sizeof(legacy_op), false, VALUE_MISSING}};
 	DtmText query = find_query(request, len);
 
 	memset(out, 0, sizeof(*out));
@@ -214,12 +214,7 @@ explain(const char *key, ValueState state)
 	{
 		const char *key;
 		const char *problem[4];
-	} table[] =
-		{
-			PROBLEMS("trans_type"),
-			PROBLEMS("gid"),
-			PROBLEMS("branch_id"),
-			PROBLEMS("op")};
+	} table[] = {PROBLEMS("trans_type"), PROBLEMS("gid"), PROBLEMS("branch_id"), PROBLEMS("op")};
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
 		if (strcmp(table[i].key, key) == 0)

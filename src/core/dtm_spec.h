@@ -88,12 +88,12 @@ extern bool dtm_spec_step_header(DtmSpecBuilder *builder, const char *name, size
  * kind ARRAY), then one call per element.
  */
 extern bool dtm_spec_step_after_begin(DtmSpecBuilder *builder);
-extern bool dtm_spec_step_after(DtmSpecBuilder *builder, DtmJsonKind kind, const char *value,
-								size_t value_len);
+extern bool
+dtm_spec_step_after(DtmSpecBuilder *builder, DtmJsonKind kind, const char *value, size_t value_len);
 
 /* Body bytes of a step begun, verbatim (DTM's wire shape: "payloads"); none when len is 0. */
-extern bool dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes,
-										size_t len);
+extern bool
+dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes, size_t len);
 
 /* What the sql: target of a step was resolved to ("public.confirm_order"). */
 extern bool dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role,
@@ -156,8 +156,8 @@ extern DtmRc dtm_spec_pack(const DtmTrans *trans, DtmArena *arena, const char **
  * holds the branches.  DTM_INVALID for bytes that are not ours: nothing is
  * trusted, and trans is then half filled.
  */
-extern DtmRc dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena,
-							 DtmTrans *trans) DTM_MUST_CHECK;
+extern DtmRc
+dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans) DTM_MUST_CHECK;
 
 /*
  * Packed header pairs: iterate with offset starting at 0; false at the end.

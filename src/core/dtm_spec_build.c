@@ -20,8 +20,7 @@
 
 static const char step_hint[] =
 	"Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.";
-static const char target_hint[] =
-	"A target begins with \"http://\", \"https://\" or \"sql:\".";
+static const char target_hint[] = "A target begins with \"http://\", \"https://\" or \"sql:\".";
 static const char after_hint[] =
 	"\"after\" is an array of step numbers counted from 0, e.g. [0, 1].";
 
@@ -35,10 +34,10 @@ static bool set_headers(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value
 static bool set_after(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool set_request_timeout(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool set_retry_limit(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
-static bool set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind kind,
-					DtmText value);
-static bool refuse_target(DtmSpecBuilder *builder, const char *field, const char *problem,
-						  DtmText value);
+static bool
+set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind kind, DtmText value);
+static bool
+refuse_target(DtmSpecBuilder *builder, const char *field, const char *problem, DtmText value);
 static bool add_after(DtmSpecBuilder *builder, uint16_t step);
 static bool grow_steps(DtmSpecBuilder *builder);
 static bool check_order(DtmSpecBuilder *builder);
@@ -51,16 +50,14 @@ static const struct
 {
 	const char *key;
 	FieldSetter set;
-} saga_fields[] =
-	{
-		{"action", set_action},
-		{"compensate", set_compensate},
-		{"payload", set_payload},
-		{"name", set_name},
-		{"headers", set_headers},
-		{"after", set_after},
-		{"request_timeout", set_request_timeout},
-		{"retry_limit", set_retry_limit}};
+} saga_fields[] = {{"action", set_action},
+				   {"compensate", set_compensate},
+				   {"payload", set_payload},
+				   {"name", set_name},
+				   {"headers", set_headers},
+				   {"after", set_after},
+				   {"request_timeout", set_request_timeout},
+				   {"retry_limit", set_retry_limit}};
 
 #define N_SAGA_FIELDS (sizeof(saga_fields) / sizeof(saga_fields[0]))
 
@@ -130,8 +127,7 @@ dtm_spec_step_field(DtmSpecBuilder *builder, const char *key, size_t key_len, Dt
 		text.len = UINT32_MAX; /* beyond every limit as well */
 
 	for (size_t i = 0; i < N_SAGA_FIELDS; i++)
-		if (strlen(saga_fields[i].key) == key_len &&
-			memcmp(saga_fields[i].key, key, key_len) == 0)
+		if (strlen(saga_fields[i].key) == key_len && memcmp(saga_fields[i].key, key, key_len) == 0)
 			return saga_fields[i].set(builder, kind, text);
 
 	quoted = dtm_spec_quote(key, key_len < 60 ? key_len : 60);
@@ -255,8 +251,7 @@ dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len
 			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, i, "action", step_hint,
 								   "has no \"action\"");
 		trans->branches[i].after = builder->extra[i].after;
-		if (!dtm_spec_pack_headers(builder, &builder->extra[i].headers,
-								   &trans->branches[i].headers))
+		if (!dtm_spec_pack_headers(builder, &builder->extra[i].headers, &trans->branches[i].headers))
 			return false;
 	}
 	if (!dtm_spec_pack_headers(builder, &builder->headers, &trans->headers) ||

@@ -64,7 +64,6 @@ extern bool dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, in
 								DtmText name, DtmJsonKind kind, DtmText value);
 
 /* The list in the form that dtm_headers_next reads. */
-extern bool dtm_spec_pack_headers(DtmSpecBuilder *builder, const DtmHeaderList *list,
-								  DtmText *out);
+extern bool dtm_spec_pack_headers(DtmSpecBuilder *builder, const DtmHeaderList *list, DtmText *out);
 
 #endif /* DTM_SPEC_BUILDER_H */

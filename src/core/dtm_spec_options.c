@@ -21,8 +21,8 @@
 
 static bool check_option(DtmSpecBuilder *builder, const char *field, int64_t value, int64_t min,
 						 int64_t max, const char *max_text);
-static bool check_header(DtmSpecBuilder *builder, int step, DtmText name, DtmJsonKind kind,
-						 DtmText value);
+static bool
+check_header(DtmSpecBuilder *builder, int step, DtmText name, DtmJsonKind kind, DtmText value);
 
 void
 dtm_spec_set_flags(DtmSpecBuilder *builder, uint32_t flags)
@@ -81,8 +81,7 @@ dtm_spec_set_search_path(DtmSpecBuilder *builder, const char *path, size_t len)
 	if (len > DTM_MAX_SEARCH_PATH_LEN)
 		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, "search_path",
 							   "Submit with a shorter search_path.",
-							   "\"search_path\" is longer than %d bytes",
-							   DTM_MAX_SEARCH_PATH_LEN);
+							   "\"search_path\" is longer than %d bytes", DTM_MAX_SEARCH_PATH_LEN);
 	return dtm_spec_copy(builder, path, len, &builder->trans.search_path);
 }
 
@@ -246,8 +245,8 @@ check_option(DtmSpecBuilder *builder, const char *field, int64_t value, int64_t 
 {
 	if (value < min)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, field, NULL,
-							   min > 0 ? "\"%s\" must be greater than zero" :
-										 "\"%s\" must not be negative",
+							   min > 0 ? "\"%s\" must be greater than zero"
+									   : "\"%s\" must not be negative",
 							   field);
 	if (value > max)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, field, NULL,

@@ -249,8 +249,7 @@ read_options(DtmReader *reader, DtmTrans *trans)
 	trans->query.last_error.data = "";
 
 	if (bits & TRANS_START_AFTER)
-		start_after_us = MICROSECONDS_PER_MS *
-			(int64_t) dtm_get_number(reader, DTM_MAX_OPTION_MS);
+		start_after_us = MICROSECONDS_PER_MS * (int64_t) dtm_get_number(reader, DTM_MAX_OPTION_MS);
 	if (bits & TRANS_TIMEOUT_TO_FAIL)
 		trans->timeout_to_fail_ms = (int64_t) dtm_get_number(reader, DTM_MAX_OPTION_MS);
 	if (bits & TRANS_REQUEST_TIMEOUT)
@@ -268,9 +267,9 @@ read_options(DtmReader *reader, DtmTrans *trans)
 	if (bits & TRANS_QUERY_SQL_NAME)
 		trans->query_sql_name = dtm_get_text(reader, DTM_MAX_SPEC_LEN);
 
-	trans->start_at = trans->created_at > INT64_MAX - start_after_us ?
-		INT64_MAX :
-		trans->created_at + start_after_us;
+	trans->start_at = trans->created_at > INT64_MAX - start_after_us
+		? INT64_MAX
+		: trans->created_at + start_after_us;
 }
 
 static void
@@ -286,9 +285,8 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 		branch->payload = dtm_get_text(reader, DTM_MAX_PAYLOAD_LEN);
 	for (int role = 0; role < DTM_ROLES; role++)
 	{
-		branch->url[role] = (bits & BRANCH_URL(role)) ?
-			dtm_get_text(reader, DTM_MAX_URL_LEN) :
-			none;
+		branch->url[role] =
+			(bits & BRANCH_URL(role)) ? dtm_get_text(reader, DTM_MAX_URL_LEN) : none;
 		branch->state[role].last_error = none;
 	}
 	if (bits & BRANCH_NAME)
@@ -316,9 +314,8 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 	if (bits & BRANCH_HEADERS)
 		branch->headers = read_headers(reader);
 	for (int role = 0; role < DTM_ROLES; role++)
-		branch->sql_name[role] = (bits & BRANCH_SQL_NAME(role)) ?
-			dtm_get_text(reader, DTM_MAX_SPEC_LEN) :
-			none;
+		branch->sql_name[role] =
+			(bits & BRANCH_SQL_NAME(role)) ? dtm_get_text(reader, DTM_MAX_SPEC_LEN) : none;
 	if (bits & BRANCH_REQUEST_TIMEOUT)
 		branch->request_timeout_ms = (int32_t) dtm_get_number(reader, INT32_MAX);
 	if (bits & BRANCH_RETRY_LIMIT)
@@ -351,8 +348,7 @@ read_headers(DtmReader *reader)
 static void
 branch_id(char *buffer, int number, DtmText *id)
 {
-	uint32_t len = number < 100 ? 2 : number < 1000 ? 3 :
-													  4;
+	uint32_t len = number < 100 ? 2 : number < 1000 ? 3 : 4;
 
 	for (uint32_t i = len; i > 0; i--)
 	{

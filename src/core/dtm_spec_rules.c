@@ -27,8 +27,8 @@ static bool read_decimal(const char *text, size_t len, Decimal *out);
 static bool scale_decimal(const Decimal *decimal, int scale, int64_t *result, bool *exact);
 static bool is_digit(char c);
 static unsigned char lower(char c);
-static int find_cycle(const DtmBranch *branches, int n, uint16_t *stack, uint16_t *edge,
-					  uint8_t *mark);
+static int
+find_cycle(const DtmBranch *branches, int n, uint16_t *stack, uint16_t *edge, uint8_t *mark);
 
 bool
 dtm_decimal_parse(const char *text, size_t len, int scale, int64_t *result, bool *exact)
@@ -55,9 +55,10 @@ dtm_header_is_name(DtmText name)
 bool
 dtm_header_is_reserved(DtmText name)
 {
-	static const char *const reserved[] = {
-		"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection",
-		"TE", "Trailer", "Transfer-Encoding", "Upgrade"};
+	static const char *const reserved[] = {"Connection", "Content-Length", "Expect",
+										   "Host",       "Keep-Alive",     "Proxy-Connection",
+										   "TE",         "Trailer",        "Transfer-Encoding",
+										   "Upgrade"};
 
 	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
 	{
@@ -94,8 +95,7 @@ dtm_header_compare(DtmText a, DtmText b)
 		if (difference != 0)
 			return difference;
 	}
-	return a.len == b.len ? 0 : a.len < b.len ? -1 :
-												1;
+	return a.len == b.len ? 0 : a.len < b.len ? -1 : 1;
 }
 
 DtmRc

@@ -18,8 +18,8 @@
  * number or the result does not fit.  *exact tells whether digits were
  * dropped: they round half away from zero.  The locale plays no part.
  */
-extern bool dtm_decimal_parse(const char *text, size_t len, int scale, int64_t *result,
-							  bool *exact);
+extern bool
+dtm_decimal_parse(const char *text, size_t len, int scale, int64_t *result, bool *exact);
 
 /* A token of RFC 9110, section 5.6.2. */
 extern bool dtm_header_is_name(DtmText name);
@@ -38,7 +38,7 @@ extern int dtm_header_compare(DtmText a, DtmText b);
  * DTM_INVALID when not, with *step (unless NULL) on a cycle.  Entries must be
  * below n.  The arena is used only when some step waits for a later one.
  */
-extern DtmRc dtm_spec_order_check(const DtmBranch *branches, int n, DtmArena *arena,
-								  int *step) DTM_MUST_CHECK;
+extern DtmRc
+dtm_spec_order_check(const DtmBranch *branches, int n, DtmArena *arena, int *step) DTM_MUST_CHECK;
 
 #endif /* DTM_SPEC_RULES_H */

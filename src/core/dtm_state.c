@@ -47,8 +47,8 @@
 #define LOG_ROLE_MASK 0x03
 #define LOG_OUTCOME_SHIFT 2
 #define LOG_OUTCOME_MASK 0x0C
-#define LOG_TRANS 0x10 /* the pseudo branch; else a number follows */
-#define LOG_REASON 0x20 /* its text follows */
+#define LOG_TRANS 0x10       /* the pseudo branch; else a number follows */
+#define LOG_REASON 0x20      /* its text follows */
 #define LOG_SAME_REASON 0x40 /* as the newest text before it */
 #define LOG_ALL 0x7F
 
@@ -188,9 +188,8 @@ read_op(DtmReader *reader, DtmOpState *op, DtmTime created_at)
 		op->started_at = get_time(reader, created_at);
 	if (bits & OP_FINISHED_AT)
 		op->finished_at = get_time(reader, op->started_at != 0 ? op->started_at : created_at);
-	op->attempts = (bits & OP_ATTEMPTS) ?
-		(uint32_t) dtm_get_number(reader, UINT32_MAX) :
-		usual_attempts(op);
+	op->attempts =
+		(bits & OP_ATTEMPTS) ? (uint32_t) dtm_get_number(reader, UINT32_MAX) : usual_attempts(op);
 	if (bits & OP_FAILURES)
 		op->failures = (uint32_t) dtm_get_number(reader, UINT32_MAX);
 	if (bits & OP_NEXT_AT)

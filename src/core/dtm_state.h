@@ -23,7 +23,7 @@ extern size_t dtm_state_pack(const DtmTrans *trans, char *buffer);
  * happened yet.  last_error texts point into the bytes; the log is copied
  * to the arena.  DTM_INVALID when the bytes do not fit the spec.
  */
-extern DtmRc dtm_state_unpack(const char *packed, size_t len, DtmArena *arena,
-							  DtmTrans *trans) DTM_MUST_CHECK;
+extern DtmRc
+dtm_state_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans) DTM_MUST_CHECK;
 
 #endif /* DTM_STATE_H */

@@ -52,8 +52,8 @@ typedef enum DtmOp
 	DTM_OP_CANCEL = 5,
 	DTM_OP_COMMIT = 6,
 	DTM_OP_ROLLBACK = 7,
-	DTM_OP_MSG = 8,				/* query_prepared of a msg, branch "00" */
-	DTM_OP_WORKFLOW = 9			/* replay or resume of a workflow, branch "00" */
+	DTM_OP_MSG = 8,     /* query_prepared of a msg, branch "00" */
+	DTM_OP_WORKFLOW = 9 /* replay or resume of a workflow, branch "00" */
 } DtmOp;
 
 #define DTM_OP_LAST DTM_OP_WORKFLOW
@@ -84,19 +84,19 @@ typedef enum DtmOpStatus
 typedef enum DtmOutcome
 {
 	DTM_OUTCOME_SUCCESS = 0,
-	DTM_OUTCOME_FAILURE = 1,	/* definite; a saga action rolls back */
-	DTM_OUTCOME_ONGOING = 2,	/* ask again at a fixed interval */
-	DTM_OUTCOME_ERROR = 3		/* temporary; retried with backoff */
+	DTM_OUTCOME_FAILURE = 1, /* definite; a saga action rolls back */
+	DTM_OUTCOME_ONGOING = 2, /* ask again at a fixed interval */
+	DTM_OUTCOME_ERROR = 3    /* temporary; retried with backoff */
 } DtmOutcome;
 
 /* Return codes of functions below the line. */
 typedef enum DtmRc
 {
 	DTM_OK = 0,
-	DTM_NOMEM,					/* the caller's allocator gave NULL */
-	DTM_LIMIT,					/* a size bound was exceeded */
-	DTM_INVALID,				/* malformed input */
-	DTM_STATE					/* not allowed in this status */
+	DTM_NOMEM,   /* the caller's allocator gave NULL */
+	DTM_LIMIT,   /* a size bound was exceeded */
+	DTM_INVALID, /* malformed input */
+	DTM_STATE    /* not allowed in this status */
 } DtmRc;
 
 #if defined(__GNUC__)
@@ -109,7 +109,7 @@ typedef enum DtmRc
 typedef struct DtmText
 {
 	const char *data;
-	uint32_t	len;
+	uint32_t len;
 } DtmText;
 
 /*
@@ -118,8 +118,8 @@ typedef struct DtmText
  */
 typedef struct DtmArena
 {
-	void	   *(*alloc) (void *context, size_t size);
-	void	   *context;
+	void *(*alloc)(void *context, size_t size);
+	void *context;
 } DtmArena;
 
 /* Microseconds in the database's clock (TimestampTz); 0 means "not set". */
@@ -128,17 +128,17 @@ typedef int64_t DtmTime;
 #define DTM_TIME_NEVER INT64_MAX
 
 /* Bounds on what comes from outside. */
-#define DTM_MAX_GID_LEN 128		/* bytes */
+#define DTM_MAX_GID_LEN 128 /* bytes */
 #define DTM_MAX_STEPS 1000
 #define DTM_MAX_URL_LEN 2048
 #define DTM_MAX_NAME_LEN 128
-#define DTM_MAX_HEADERS 32		/* per step or per transaction */
+#define DTM_MAX_HEADERS 32      /* per step or per transaction */
 #define DTM_MAX_HEADER_LEN 4096 /* name and value together */
 #define DTM_MAX_PAYLOAD_LEN (1024 * 1024)
 #define DTM_MAX_SPEC_LEN (8 * 1024 * 1024)
-#define DTM_MAX_ERROR_LEN 1000	/* bytes of a stored reason */
-#define DTM_MAX_CALL_LOG 64		/* attempts remembered per transaction */
-#define DTM_MAX_LOG_REASON 120	/* bytes of the reason remembered with each of them */
+#define DTM_MAX_ERROR_LEN 1000 /* bytes of a stored reason */
+#define DTM_MAX_CALL_LOG 64    /* attempts remembered per transaction */
+#define DTM_MAX_LOG_REASON 120 /* bytes of the reason remembered with each of them */
 
 /* Text forms; NULL or NONE/0 for what is unknown. */
 extern const char *dtm_type_name(DtmTransType type);
@@ -147,7 +147,7 @@ extern const char *dtm_op_name(DtmOp op);
 extern const char *dtm_op_status_name(DtmOpStatus status);
 extern const char *dtm_outcome_name(DtmOutcome outcome);
 extern DtmOp dtm_op_from_name(const char *name, size_t len);
-extern DtmTransType dtm_type_from_name(const char *name, size_t len);	/* 0: unknown */
+extern DtmTransType dtm_type_from_name(const char *name, size_t len); /* 0: unknown */
 
 static inline bool
 dtm_status_is_final(DtmStatus status)
@@ -155,4 +155,4 @@ dtm_status_is_final(DtmStatus status)
 	return status == DTM_STATUS_SUCCEED || status == DTM_STATUS_FAILED;
 }
 
-#endif							/* DTM_TYPES_H */
+#endif /* DTM_TYPES_H */

@@ -70,9 +70,7 @@ dtm_target_parse(const char *url, size_t len, DtmTarget *target)
 	for (end = 0; end < target->rest.len; end++)
 		if (strchr("/?#", target->rest.data[end]) != NULL)
 			break;
-	return parse_authority((DtmText){
-							   target->rest.data, end},
-						   target);
+	return parse_authority((DtmText){target->rest.data, end}, target);
 }
 
 size_t
@@ -84,12 +82,10 @@ dtm_url_for_call(DtmText url, DtmText gid, const char *trans_type, DtmText branc
 	{
 		const char *key;
 		DtmText value;
-	} parameters[] =
-		{
-			{"branch_id=", branch_id},
-			{"&gid=", gid},
-			{"&op=", {op, (uint32_t) strlen(op)}},
-			{"&trans_type=", {trans_type, (uint32_t) strlen(trans_type)}}};
+	} parameters[] = {{"branch_id=", branch_id},
+					  {"&gid=", gid},
+					  {"&op=", {op, (uint32_t) strlen(op)}},
+					  {"&trans_type=", {trans_type, (uint32_t) strlen(trans_type)}}};
 	size_t len = url.len;
 	size_t used = 0;
 	const char *fragment = len > 0 ? memchr(url.data, '#', len) : NULL;
@@ -126,16 +122,14 @@ find_scheme(DtmText url, uint32_t *name_len)
 	{
 		const char *prefix;
 		DtmScheme scheme;
-	} schemes[] =
-		{
-			{"http://", DTM_SCHEME_HTTP},
-			{"https://", DTM_SCHEME_HTTPS},
-			{"sql:", DTM_SCHEME_SQL},
-			{"grpc://", DTM_SCHEME_GRPC},
-			{"grpcs://", DTM_SCHEME_GRPCS},
-			{"pg://", DTM_SCHEME_PG},
-			{"discovery://", DTM_SCHEME_DISCOVERY},
-			{"topic://", DTM_SCHEME_TOPIC}};
+	} schemes[] = {{"http://", DTM_SCHEME_HTTP},
+				   {"https://", DTM_SCHEME_HTTPS},
+				   {"sql:", DTM_SCHEME_SQL},
+				   {"grpc://", DTM_SCHEME_GRPC},
+				   {"grpcs://", DTM_SCHEME_GRPCS},
+				   {"pg://", DTM_SCHEME_PG},
+				   {"discovery://", DTM_SCHEME_DISCOVERY},
+				   {"topic://", DTM_SCHEME_TOPIC}};
 	uint32_t at = 0;
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)

@@ -78,7 +78,7 @@ typedef struct DtmRequest
  * values have no control characters, but may be invalid in the database's
  * encoding: the caller verifies that.
  */
-extern const char *dtm_request_parse(const char *request, size_t len, DtmRequest *out,
-									 const char **field);
+extern const char *
+dtm_request_parse(const char *request, size_t len, DtmRequest *out, const char **field);
 
 #endif /* DTM_URL_H */

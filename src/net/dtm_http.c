@@ -26,7 +26,7 @@
 static size_t
 bucket_of(uint64_t tag, uint64_t tag2, size_t n_buckets)
 {
-	uint64_t	both = tag ^ tag2 * UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t both = tag ^ tag2 * UINT64_C(0x9E3779B97F4A7C15);
 
 	return (size_t) (both * UINT64_C(0xBF58476D1CE4E5B9) >> 32) & (n_buckets - 1);
 }
@@ -35,7 +35,7 @@ bucket_of(uint64_t tag, uint64_t tag2, size_t n_buckets)
 static void
 index_grow(DtmHttp *http)
 {
-	size_t		n_buckets = http->n_buckets * 2;
+	size_t n_buckets = http->n_buckets * 2;
 	DtmHttpEntry **buckets = calloc(n_buckets, sizeof(DtmHttpEntry *));
 
 	if (buckets == NULL)
@@ -46,7 +46,7 @@ index_grow(DtmHttp *http)
 
 		while ((entry = http->index[i]) != NULL)
 		{
-			size_t		to = bucket_of(entry->done.tag, entry->done.tag2, n_buckets);
+			size_t to = bucket_of(entry->done.tag, entry->done.tag2, n_buckets);
 
 			http->index[i] = entry->index_next;
 			entry->index_next = buckets[to];
@@ -61,7 +61,7 @@ index_grow(DtmHttp *http)
 static void
 index_add(DtmHttp *http, DtmHttpEntry *entry)
 {
-	size_t		bucket;
+	size_t bucket;
 
 	if (http->n_entries >= http->n_buckets)
 		index_grow(http);
@@ -108,7 +108,7 @@ take_limits(DtmHttp *http, const DtmHttpLimits *limits)
 {
 	const char *old = http->ca_file ? http->ca_file : "";
 	const char *new = limits->ca_file ? limits->ca_file : "";
-	char	   *copy = NULL;
+	char *copy = NULL;
 
 	if (strcmp(old, new) != 0)
 	{
@@ -127,14 +127,14 @@ take_limits(DtmHttp *http, const DtmHttpLimits *limits)
 	if (http->limits.max_host_queue < 0)
 		http->limits.max_host_queue = 0;
 	if (http->limits.max_body < 1)
-		http->limits.max_body = 1;	/* 0 means "no limit" to libcurl */
+		http->limits.max_body = 1; /* 0 means "no limit" to libcurl */
 	return true;
 }
 
 DtmHttp *
 dtm_http_new(const DtmHttpLimits *limits)
 {
-	DtmHttp    *http;
+	DtmHttp *http;
 
 	/* counted by libcurl: dtm_http_free gives it back */
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
@@ -165,7 +165,7 @@ dtm_http_new(const DtmHttpLimits *limits)
 void
 dtm_http_free(DtmHttp *http)
 {
-	DtmLink    *link;
+	DtmLink *link;
 
 	if (http == NULL)
 		return;
@@ -181,7 +181,7 @@ dtm_http_free(DtmHttp *http)
 	dtm_http_entry_free(http->given);
 	dtm_http_hosts_free(http);
 	dtm_http_multi_close(http);
-	dtm_loop_free(http->loop);	/* after the connections: closing them asks for it */
+	dtm_loop_free(http->loop); /* after the connections: closing them asks for it */
 	free(http->kept);
 	free(http->index);
 	free(http->ca_file);
@@ -252,7 +252,7 @@ dtm_http_start(DtmHttp *http, const DtmHttpCall *call)
 {
 	DtmHttpEntry *entry;
 	DtmHttpHost *host;
-	DtmRc		rc = dtm_http_entry_new(call, &entry);
+	DtmRc rc = dtm_http_entry_new(call, &entry);
 
 	if (rc != DTM_OK)
 		return rc;
@@ -309,8 +309,8 @@ dtm_http_cancel(DtmHttp *http, uint64_t tag, uint64_t tag2)
 void
 dtm_http_dispatch(DtmHttp *http)
 {
-	sigset_t	all;
-	sigset_t	before;
+	sigset_t all;
+	sigset_t before;
 
 	(void) sigfillset(&all);
 	(void) pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -335,7 +335,7 @@ int
 dtm_http_timeout_ms(const DtmHttp *http)
 {
 	struct timespec ts;
-	int64_t		left_us;
+	int64_t left_us;
 
 	if (!dtm_list_is_empty(&http->done))
 		return 0;
@@ -349,7 +349,7 @@ dtm_http_timeout_ms(const DtmHttp *http)
 DtmHttpDone *
 dtm_http_next_done(DtmHttp *http)
 {
-	DtmLink    *link;
+	DtmLink *link;
 
 	if (http->given != NULL)
 		dtm_http_release(http, &http->given->done);

@@ -19,50 +19,50 @@ typedef struct DtmHttp DtmHttp;
 
 typedef struct DtmHttpLimits
 {
-	int			max_host_calls; /* out at once to one host:port; further ones queue */
-	int			max_calls;		/* out at once in all; further ones queue */
-	int			max_host_queue; /* waiting for one slow host; further ones are postponed */
-	size_t		max_body;		/* bytes of an answer that are kept; the rest ends the call */
-	const char *ca_file;		/* PEM, or NULL for the system's */
+	int max_host_calls;  /* out at once to one host:port; further ones queue */
+	int max_calls;       /* out at once in all; further ones queue */
+	int max_host_queue;  /* waiting for one slow host; further ones are postponed */
+	size_t max_body;     /* bytes of an answer that are kept; the rest ends the call */
+	const char *ca_file; /* PEM, or NULL for the system's */
 } DtmHttpLimits;
 
 /* Copied by dtm_http_start; the caller keeps nothing alive. */
 typedef struct DtmHttpCall
 {
-	uint64_t	tag;			/* given back with the result */
-	uint64_t	tag2;
-	const char *url;			/* NUL-terminated, complete */
-	bool		post;			/* else GET */
-	const char *body;			/* of a POST; may be NULL */
-	size_t		body_len;
+	uint64_t tag; /* given back with the result */
+	uint64_t tag2;
+	const char *url;  /* NUL-terminated, complete */
+	bool post;        /* else GET */
+	const char *body; /* of a POST; may be NULL */
+	size_t body_len;
 	const char *const *headers; /* "Name: value", NUL-terminated */
-	int			n_headers;
-	int			timeout_ms;		/* > 0; counted from when the call goes out, not queued */
+	int n_headers;
+	int timeout_ms; /* > 0; counted from when the call goes out, not queued */
 } DtmHttpCall;
 
 typedef enum DtmHttpError
 {
-	DTM_HTTP_OK,				/* an answer was read */
+	DTM_HTTP_OK, /* an answer was read */
 	DTM_HTTP_TIMEOUT,
-	DTM_HTTP_CONNECT,			/* refused, unreachable, name not resolved, TLS */
-	DTM_HTTP_REFUSED,			/* dtm.allowed_targets forbids the resolved address */
-	DTM_HTTP_TOO_LARGE,			/* answer beyond max_body */
-	DTM_HTTP_BROKEN,			/* connection lost or not HTTP */
-	DTM_HTTP_POSTPONED			/* not tried: circuit open or queue full; see retry_after_ms */
+	DTM_HTTP_CONNECT,   /* refused, unreachable, name not resolved, TLS */
+	DTM_HTTP_REFUSED,   /* dtm.allowed_targets forbids the resolved address */
+	DTM_HTTP_TOO_LARGE, /* answer beyond max_body */
+	DTM_HTTP_BROKEN,    /* connection lost or not HTTP */
+	DTM_HTTP_POSTPONED  /* not tried: circuit open or queue full; see retry_after_ms */
 } DtmHttpError;
 
 typedef struct DtmHttpDone
 {
-	uint64_t	tag;
-	uint64_t	tag2;
+	uint64_t tag;
+	uint64_t tag2;
 	DtmHttpError error;
-	int			status;			/* HTTP status when error is OK */
-	const char *body;			/* valid until dtm_http_release */
-	size_t		body_len;
-	char		message[256];	/* for people: "could not connect to ...", else "" */
-	int			retry_after_ms; /* of a postponed one: when it is worth asking again */
-	int64_t		queued_us;		/* time spent waiting for a place */
-	int64_t		took_us;		/* from going out to the end */
+	int status;       /* HTTP status when error is OK */
+	const char *body; /* valid until dtm_http_release */
+	size_t body_len;
+	char message[256];  /* for people: "could not connect to ...", else "" */
+	int retry_after_ms; /* of a postponed one: when it is worth asking again */
+	int64_t queued_us;  /* time spent waiting for a place */
+	int64_t took_us;    /* from going out to the end */
 } DtmHttpDone;
 
 /*
@@ -81,14 +81,14 @@ extern void dtm_http_set_limits(DtmHttp *http, const DtmHttpLimits *limits);
 extern void dtm_http_set_policy(DtmHttp *http, const DtmPolicy *policy);
 
 /* The epoll descriptor to wait on, readable when there is work. */
-extern int	dtm_http_fd(const DtmHttp *http);
+extern int dtm_http_fd(const DtmHttp *http);
 
 /*
  * Milliseconds until dtm_http_dispatch and dtm_http_next_done must be called
  * anyway; -1 = no deadline.  0 while ended calls wait to be fetched, and after
  * dtm_http_start: the request itself is written by the next dispatch.
  */
-extern int	dtm_http_timeout_ms(const DtmHttp *http);
+extern int dtm_http_timeout_ms(const DtmHttp *http);
 
 /*
  * Start (or queue behind the limits) a call.  Ends up in dtm_http_next_done
@@ -120,8 +120,8 @@ extern void dtm_http_dispatch(DtmHttp *http);
 extern DtmHttpDone *dtm_http_next_done(DtmHttp *http);
 extern void dtm_http_release(DtmHttp *http, DtmHttpDone *done);
 
-extern int	dtm_http_calls_out(const DtmHttp *http);
-extern int	dtm_http_calls_queued(const DtmHttp *http);
+extern int dtm_http_calls_out(const DtmHttp *http);
+extern int dtm_http_calls_queued(const DtmHttp *http);
 
 /*
  * The circuit of a host ("host:port", the port always explicit).  It opens
@@ -137,4 +137,4 @@ extern int	dtm_http_calls_queued(const DtmHttp *http);
  */
 extern const char *dtm_http_recovered(DtmHttp *http);
 
-#endif							/* DTM_HTTP_H */
+#endif /* DTM_HTTP_H */

@@ -29,8 +29,7 @@
 #define SPARE_CONNECTIONS 16
 
 /* All options of a kind must take, or the handle is not safe to use. */
-#define SET(option_, value_) \
-	(ok = ok && curl_easy_setopt(easy, (option_), (value_)) == CURLE_OK)
+#define SET(option_, value_) (ok = ok && curl_easy_setopt(easy, (option_), (value_)) == CURLE_OK)
 
 static void drain(DtmHttp *http);
 
@@ -40,7 +39,7 @@ static size_t
 on_body(char *data, size_t size, size_t count, void *context)
 {
 	DtmHttpSlot *slot = context;
-	size_t		len = size * count;
+	size_t len = size * count;
 
 	/* a chunked answer has no length that CURLOPT_MAXFILESIZE could look at */
 	if (len > slot->max_body - slot->entry->answer_len)
@@ -49,7 +48,7 @@ on_body(char *data, size_t size, size_t count, void *context)
 		return len;
 	else
 		slot->no_memory = true;
-	return len + 1;				/* anything but len ends the transfer */
+	return len + 1; /* anything but len ends the transfer */
 }
 
 static size_t
@@ -73,8 +72,8 @@ static curl_socket_t
 on_open(void *context, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	DtmHttpSlot *slot = context;
-	DtmHttp    *http = slot->http;
-	int			fd;
+	DtmHttp *http = slot->http;
+	int fd;
 
 	if (purpose != CURLSOCKTYPE_IPCXN || slot->entry == NULL ||
 		(address->family != AF_INET && address->family != AF_INET6) ||
@@ -105,7 +104,7 @@ on_open(void *context, curlsocktype purpose, struct curl_sockaddr *address)
 static int
 on_close(void *context, curl_socket_t fd)
 {
-	DtmHttp    *http = context;
+	DtmHttp *http = context;
 
 	dtm_loop_forget(http->loop, fd);
 	if (fd < http->n_kept)
@@ -116,9 +115,9 @@ on_close(void *context, curl_socket_t fd)
 static void
 on_ready(void *context, int fd, uint32_t events)
 {
-	DtmHttp    *http = context;
-	int			bits = 0;
-	int			running;
+	DtmHttp *http = context;
+	int bits = 0;
+	int running;
 
 	if (events & EPOLLIN)
 		bits |= CURL_CSELECT_IN;
@@ -137,7 +136,7 @@ on_ready(void *context, int fd, uint32_t events)
 static DtmHttpSlot *
 slot_of(CURL *easy)
 {
-	char	   *private = NULL;
+	char *private = NULL;
 
 	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
 	return (DtmHttpSlot *) (void *) private;
@@ -147,8 +146,8 @@ slot_of(CURL *easy)
 static bool
 mark_kept(DtmHttp *http, int fd)
 {
-	int			count = http->n_kept ? http->n_kept : 64;
-	bool	   *grown;
+	int count = http->n_kept ? http->n_kept : 64;
+	bool *grown;
 
 	if (fd >= http->n_kept)
 	{
@@ -176,11 +175,11 @@ mark_kept(DtmHttp *http, int fd)
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *marker)
 {
-	DtmHttp    *http = context;
+	DtmHttp *http = context;
 	DtmHttpSlot *slot = slot_of(easy);
-	uint32_t	events = 0;
+	uint32_t events = 0;
 
-	(void) marker;				/* the loop itself knows what is registered */
+	(void) marker; /* the loop itself knows what is registered */
 	if (what == CURL_POLL_REMOVE)
 	{
 		if (slot != NULL && slot->head_len > 0 && mark_kept(http, fd))
@@ -208,7 +207,7 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *marker)
 static int
 on_timer(CURLM *multi, long timeout_ms, void *context)
 {
-	DtmHttp    *http = context;
+	DtmHttp *http = context;
 
 	(void) multi;
 	if (timeout_ms <= 0)
@@ -237,8 +236,8 @@ slot_free(DtmHttp *http, DtmHttpSlot *slot)
 static bool
 set_reach(DtmHttpSlot *slot)
 {
-	CURL	   *easy = slot->easy;
-	bool		ok = true;
+	CURL *easy = slot->easy;
+	bool ok = true;
 
 #if LIBCURL_VERSION_NUM >= 0x075500
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -246,7 +245,7 @@ set_reach(DtmHttpSlot *slot)
 	SET(CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
-	SET(CURLOPT_PROXY, "");		/* also not the one of the environment */
+	SET(CURLOPT_PROXY, ""); /* also not the one of the environment */
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	SET(CURLOPT_PATH_AS_IS, 1L);
@@ -265,8 +264,8 @@ set_reach(DtmHttpSlot *slot)
 static bool
 set_constants(DtmHttpSlot *slot)
 {
-	CURL	   *easy = slot->easy;
-	bool		ok = true;
+	CURL *easy = slot->easy;
+	bool ok = true;
 
 	SET(CURLOPT_PRIVATE, slot);
 	SET(CURLOPT_NOSIGNAL, 1L);
@@ -287,7 +286,7 @@ set_constants(DtmHttpSlot *slot)
 static DtmHttpSlot *
 slot_take(DtmHttp *http)
 {
-	DtmLink    *link = dtm_list_pop_head(&http->free_slots);
+	DtmLink *link = dtm_list_pop_head(&http->free_slots);
 	DtmHttpSlot *slot;
 
 	if (link != NULL)
@@ -329,14 +328,14 @@ slot_release(DtmHttp *http, DtmHttpSlot *slot)
 static bool
 set_call(DtmHttpSlot *slot, const DtmHttpEntry *entry)
 {
-	CURL	   *easy = slot->easy;
-	size_t		max_body = slot->http->limits.max_body;
-	bool		ok = true;
+	CURL *easy = slot->easy;
+	size_t max_body = slot->http->limits.max_body;
+	bool ok = true;
 
 	SET(CURLOPT_URL, entry->url);
 	if (entry->post)
 	{
-		SET(CURLOPT_POSTFIELDS, entry->payload);	/* this alone makes it a POST */
+		SET(CURLOPT_POSTFIELDS, entry->payload); /* this alone makes it a POST */
 		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) entry->payload_len);
 	}
 	else
@@ -398,7 +397,7 @@ dtm_http_slot_stop(DtmHttp *http, DtmHttpEntry *entry)
 bool
 dtm_http_multi_open(DtmHttp *http)
 {
-	bool		ok = true;
+	bool ok = true;
 
 	http->multi = curl_multi_init();
 	if (http->multi == NULL)
@@ -426,7 +425,7 @@ dtm_http_multi_open(DtmHttp *http)
 void
 dtm_http_multi_close(DtmHttp *http)
 {
-	DtmLink    *link;
+	DtmLink *link;
 
 	while ((link = http->free_slots.next) != &http->free_slots)
 		slot_free(http, dtm_list_entry(link, DtmHttpSlot, link));
@@ -440,8 +439,8 @@ dtm_http_multi_close(DtmHttp *http)
 void
 dtm_http_multi_limits(DtmHttp *http)
 {
-	DtmLink    *link;
-	DtmLink    *next;
+	DtmLink *link;
+	DtmLink *next;
 
 	if (http->multi != NULL)
 		(void) curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS,
@@ -494,7 +493,7 @@ end_call(DtmHttp *http, DtmHttpEntry *entry, CURLcode result)
 static void
 end_all_calls(DtmHttp *http)
 {
-	DtmLink    *link;
+	DtmLink *link;
 
 	while ((link = http->out.next) != &http->out)
 		end_call(http, dtm_list_entry(link, DtmHttpEntry, link), CURLE_OUT_OF_MEMORY);
@@ -507,7 +506,7 @@ end_all_calls(DtmHttp *http)
 static void
 end_unwatched_calls(DtmHttp *http)
 {
-	DtmLink    *next;
+	DtmLink *next;
 
 	http->some_unwatched = false;
 	for (DtmLink *link = http->out.next; link != &http->out; link = next)
@@ -528,13 +527,13 @@ end_unwatched_calls(DtmHttp *http)
 static void
 drain(DtmHttp *http)
 {
-	CURLMsg    *message;
-	int			left;
-	bool		any = false;
+	CURLMsg *message;
+	int left;
+	bool any = false;
 
 	while ((message = curl_multi_info_read(http->multi, &left)) != NULL)
 	{
-		CURLcode	result = message->data.result;
+		CURLcode result = message->data.result;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
@@ -555,9 +554,9 @@ drain(DtmHttp *http)
 void
 dtm_http_multi_timeout(DtmHttp *http)
 {
-	int			running;
+	int running;
 
-	http->deadline_us = -1;		/* before: libcurl may set the next one inside */
+	http->deadline_us = -1; /* before: libcurl may set the next one inside */
 	if (http->multi == NULL)
 		return;
 	if (curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running) != CURLM_OK)

@@ -30,10 +30,9 @@ static struct curl_slist type_node = {type_header, &expect_node};
  * Headers about the connection and about where the body ends are libcurl's
  * alone: two opinions on the length of a body are how requests are smuggled.
  */
-static const char *const own_headers[] = {
-	"connection", "content-length", "expect", "keep-alive", "proxy-connection",
-	"te", "trailer", "transfer-encoding", "upgrade"
-};
+static const char *const own_headers[] = {"connection", "content-length",    "expect",
+										  "keep-alive", "proxy-connection",  "te",
+										  "trailer",    "transfer-encoding", "upgrade"};
 
 static bool
 name_is(const char *header, size_t name_len, const char *name)
@@ -49,7 +48,7 @@ name_is(const char *header, size_t name_len, const char *name)
 static int
 header_name_len(const char *header)
 {
-	size_t		len = strcspn(header, ": \t\r\n;");
+	size_t len = strcspn(header, ": \t\r\n;");
 
 	if (len == 0 || header[len] != ':' || strpbrk(header, "\r\n") != NULL)
 		return -1;
@@ -71,7 +70,7 @@ measure_headers(const DtmHttpCall *call, size_t *size, int *count)
 		return DTM_INVALID;
 	for (int i = 0; i < call->n_headers; i++)
 	{
-		int			name_len = header_name_len(call->headers[i]);
+		int name_len = header_name_len(call->headers[i]);
 
 		if (name_len < 0)
 			return DTM_INVALID;
@@ -88,13 +87,13 @@ static void
 copy_headers(DtmHttpEntry *entry, const DtmHttpCall *call, struct curl_slist *nodes, char *text)
 {
 	struct curl_slist **tail = &entry->headers;
-	bool		has_type = false;
+	bool has_type = false;
 
 	for (int i = 0; i < call->n_headers; i++)
 	{
 		const char *header = call->headers[i];
-		int			name_len = header_name_len(header);
-		size_t		len = strlen(header);
+		int name_len = header_name_len(header);
+		size_t len = strlen(header);
 
 		if (name_len <= 0)
 			continue;
@@ -116,22 +115,22 @@ copy_headers(DtmHttpEntry *entry, const DtmHttpCall *call, struct curl_slist *no
 DtmRc
 dtm_http_entry_new(const DtmHttpCall *call, DtmHttpEntry **out)
 {
-	size_t		url_len = strlen(call->url);
-	size_t		body_len = call->post && call->body != NULL ? call->body_len : 0;
-	size_t		headers_size;
-	int			n_headers;
-	DtmTarget	target;
+	size_t url_len = strlen(call->url);
+	size_t body_len = call->post && call->body != NULL ? call->body_len : 0;
+	size_t headers_size;
+	int n_headers;
+	DtmTarget target;
 	DtmHttpEntry *entry;
 	struct curl_slist *nodes;
-	char	   *text;
+	char *text;
 
 	if (call->timeout_ms <= 0 || url_len == 0 ||
 		dtm_target_parse(call->url, url_len, &target) != NULL ||
 		(target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS) ||
 		measure_headers(call, &headers_size, &n_headers) != DTM_OK)
 		return DTM_INVALID;
-	entry = malloc(sizeof(DtmHttpEntry) + (size_t) n_headers * sizeof(struct curl_slist) +
-				   url_len + 1 + body_len + headers_size);
+	entry = malloc(sizeof(DtmHttpEntry) + (size_t) n_headers * sizeof(struct curl_slist) + url_len +
+				   1 + body_len + headers_size);
 	if (entry == NULL)
 		return DTM_NOMEM;
 	memset(entry, 0, offsetof(DtmHttpEntry, inline_answer));
@@ -172,13 +171,13 @@ dtm_http_entry_free(DtmHttpEntry *entry)
 bool
 dtm_http_entry_append(DtmHttpEntry *entry, const char *data, size_t len)
 {
-	size_t		wanted = entry->answer_len + len;
+	size_t wanted = entry->answer_len + len;
 
 	if (wanted > entry->answer_size)
 	{
-		size_t		size = entry->answer_size * 2 > wanted ? entry->answer_size * 2 : wanted;
-		bool		is_inline = entry->answer == entry->inline_answer;
-		char	   *grown = realloc(is_inline ? NULL : entry->answer, size);
+		size_t size = entry->answer_size * 2 > wanted ? entry->answer_size * 2 : wanted;
+		bool is_inline = entry->answer == entry->inline_answer;
+		char *grown = realloc(is_inline ? NULL : entry->answer, size);
 
 		if (grown == NULL)
 			return false;
@@ -195,7 +194,7 @@ dtm_http_entry_append(DtmHttpEntry *entry, const char *data, size_t len)
 void
 dtm_http_say(DtmHttpEntry *entry, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	(void) vsnprintf(entry->done.message, sizeof(entry->done.message), format, args);

@@ -39,7 +39,7 @@ dtm_http_hosts_free(DtmHttp *http)
 
 		while ((host = http->buckets[i]) != NULL)
 		{
-			DtmLink    *link;
+			DtmLink *link;
 
 			while ((link = dtm_list_pop_head(&host->queue)) != NULL)
 				dtm_http_entry_free(dtm_list_entry(link, DtmHttpEntry, link));
@@ -53,10 +53,9 @@ dtm_http_hosts_free(DtmHttp *http)
 static size_t
 host_name(const DtmTarget *target, char *name, size_t size)
 {
-	bool		is_ipv6 = memchr(target->host.data, ':', target->host.len) != NULL;
-	int			len = snprintf(name, size, "%s%.*s%s:%u", is_ipv6 ? "[" : "",
-							   (int) target->host.len, target->host.data, is_ipv6 ? "]" : "",
-							   (unsigned int) target->port);
+	bool is_ipv6 = memchr(target->host.data, ':', target->host.len) != NULL;
+	int len = snprintf(name, size, "%s%.*s%s:%u", is_ipv6 ? "[" : "", (int) target->host.len,
+					   target->host.data, is_ipv6 ? "]" : "", (unsigned int) target->port);
 
 	if (len < 0 || (size_t) len >= size)
 		return 0;
@@ -72,7 +71,7 @@ host_name(const DtmTarget *target, char *name, size_t size)
 static uint32_t
 hash_name(const char *name)
 {
-	uint32_t	hash = 2166136261u;
+	uint32_t hash = 2166136261u;
 
 	for (; *name != '\0'; name++)
 		hash = (hash ^ (unsigned char) *name) * 16777619u;
@@ -83,9 +82,8 @@ hash_name(const char *name)
 static void
 settle(DtmHttp *http, DtmHttpHost *host)
 {
-	bool		ready = host->n_queued > 0 && host->n_out < http->limits.max_host_calls;
-	bool		idle = host->n_queued == 0 && host->n_out == 0 &&
-		dtm_list_is_empty(&host->recovered_link);
+	bool ready = host->n_queued > 0 && host->n_out < http->limits.max_host_calls;
+	bool idle = host->n_queued == 0 && host->n_out == 0 && dtm_list_is_empty(&host->recovered_link);
 
 	if (ready != !dtm_list_is_empty(&host->ready_link))
 	{
@@ -113,7 +111,7 @@ recycle_one(DtmHttp *http)
 {
 	DtmHttpHost *victim = NULL;
 	DtmHttpHost **place;
-	int			looked = 0;
+	int looked = 0;
 
 	for (DtmLink *link = http->idle.next; link != &http->idle && looked < RECYCLE_SEARCH;
 		 link = link->next, looked++)
@@ -140,9 +138,9 @@ recycle_one(DtmHttp *http)
 DtmRc
 dtm_http_host_find(DtmHttp *http, const DtmTarget *target, DtmHttpHost **out)
 {
-	char		name[DTM_HTTP_NAME_SIZE];
-	size_t		len = host_name(target, name, sizeof(name));
-	uint32_t	hash;
+	char name[DTM_HTTP_NAME_SIZE];
+	size_t len = host_name(target, name, sizeof(name));
+	uint32_t hash;
 	DtmHttpHost *host;
 
 	if (len == 0)
@@ -191,7 +189,7 @@ postpone_by_circuit(DtmHttp *http, DtmHttpEntry *entry)
 	}
 	else
 	{
-		int64_t		left_ms = (host->next_probe_us - http->now_us + 999) / 1000;
+		int64_t left_ms = (host->next_probe_us - http->now_us + 999) / 1000;
 
 		entry->done.retry_after_ms = left_ms < 1 ? 1 : (int) left_ms;
 		dtm_http_say(entry, "host %.160s failed %d times in a row; next probe in %d s", host->name,
@@ -247,7 +245,7 @@ dtm_http_host_admit(DtmHttp *http, DtmHttpHost *host, DtmHttpEntry *entry)
 DtmHttpEntry *
 dtm_http_host_next(DtmHttp *http)
 {
-	DtmLink    *link;
+	DtmLink *link;
 	DtmHttpHost *host;
 	DtmHttpEntry *entry;
 
@@ -262,7 +260,7 @@ dtm_http_host_next(DtmHttp *http)
 	http->n_queued--;
 	host->n_out++;
 	http->n_out++;
-	settle(http, host);			/* behind the other ready hosts */
+	settle(http, host); /* behind the other ready hosts */
 	return entry;
 }
 
@@ -283,7 +281,7 @@ dtm_http_host_drop(DtmHttp *http, DtmHttpEntry *entry)
 static void
 open_circuit(DtmHttp *http, DtmHttpHost *host)
 {
-	DtmLink    *link;
+	DtmLink *link;
 
 	host->open = true;
 	host->probe_pause_ms = DTM_CIRCUIT_FIRST_MS;
@@ -305,8 +303,9 @@ host_is_down(DtmHttp *http, DtmHttpHost *host, bool was_probe)
 	else if (host->open && was_probe)
 	{
 		/* calls that were out before the circuit opened do not stretch the pause */
-		host->probe_pause_ms = host->probe_pause_ms * 2 < DTM_CIRCUIT_LAST_MS ?
-			host->probe_pause_ms * 2 : DTM_CIRCUIT_LAST_MS;
+		host->probe_pause_ms = host->probe_pause_ms * 2 < DTM_CIRCUIT_LAST_MS
+			? host->probe_pause_ms * 2
+			: DTM_CIRCUIT_LAST_MS;
 		host->next_probe_us = http->now_us + (int64_t) host->probe_pause_ms * 1000;
 	}
 }
@@ -318,7 +317,7 @@ host_is_alive(DtmHttp *http, DtmHttpHost *host)
 	if (!host->open)
 		return;
 	host->open = false;
-	host->probe = NULL;			/* one that is still queued is a call like others now */
+	host->probe = NULL; /* one that is still queued is a call like others now */
 	if (dtm_list_is_empty(&host->recovered_link))
 		dtm_list_push_tail(&http->recovered, &host->recovered_link);
 }
@@ -327,7 +326,7 @@ void
 dtm_http_host_back(DtmHttp *http, DtmHttpEntry *entry, DtmHttpSign sign)
 {
 	DtmHttpHost *host = entry->host;
-	bool		was_probe = host->probe == entry;
+	bool was_probe = host->probe == entry;
 
 	host->n_out--;
 	http->n_out--;
@@ -353,7 +352,7 @@ dtm_http_hosts_review(DtmHttp *http)
 const char *
 dtm_http_recovered(DtmHttp *http)
 {
-	DtmLink    *link = dtm_list_pop_head(&http->recovered);
+	DtmLink *link = dtm_list_pop_head(&http->recovered);
 	DtmHttpHost *host;
 
 	if (link == NULL)

@@ -62,7 +62,7 @@ format_address(const struct sockaddr_storage *address, char *text, size_t size)
 static void
 format_peer(const DtmHttpEntry *entry, char *text, size_t size)
 {
-	char		address[INET6_ADDRSTRLEN];
+	char address[INET6_ADDRSTRLEN];
 
 	format_address(&entry->slot->address, address, sizeof(address));
 	if (!entry->slot->tried || strstr(entry->host->name, address) != NULL)
@@ -82,8 +82,8 @@ static DtmHttpSign
 judge_timeout(DtmHttpEntry *entry)
 {
 	DtmHttpSlot *slot = entry->slot;
-	char		peer[200];
-	long		sent = 0;
+	char peer[200];
+	long sent = 0;
 
 	entry->done.error = DTM_HTTP_TIMEOUT;
 	(void) curl_easy_getinfo(slot->easy, CURLINFO_REQUEST_SIZE, &sent);
@@ -105,9 +105,9 @@ static DtmHttpSign
 judge_connect(DtmHttpEntry *entry, CURLcode result)
 {
 	DtmHttpSlot *slot = entry->slot;
-	char		address[INET6_ADDRSTRLEN];
-	char		peer[200];
-	long		os_error = 0;
+	char address[INET6_ADDRSTRLEN];
+	char peer[200];
+	long os_error = 0;
 
 	if (slot->refused && !slot->tried)
 	{
@@ -162,7 +162,7 @@ judge_stopped(DtmHttpEntry *entry, CURLcode result)
 static DtmHttpSign
 judge_answer(DtmHttpEntry *entry)
 {
-	long		status = 0;
+	long status = 0;
 
 	(void) curl_easy_getinfo(entry->slot->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (status == 0)
@@ -173,8 +173,8 @@ judge_answer(DtmHttpEntry *entry)
 	}
 	entry->done.error = DTM_HTTP_OK;
 	entry->done.status = (int) status;
-	return status == 502 || status == 503 || status == 504 ?
-		DTM_HTTP_SIGN_DOWN : DTM_HTTP_SIGN_ALIVE;
+	return status == 502 || status == 503 || status == 504 ? DTM_HTTP_SIGN_DOWN
+														   : DTM_HTTP_SIGN_ALIVE;
 }
 
 /* The connection ended, or what came over it made no sense. */
@@ -198,11 +198,11 @@ judge_broken(DtmHttpEntry *entry, CURLcode result)
 		case CURLE_SEND_ERROR:
 		case CURLE_RECV_ERROR:
 		case CURLE_PARTIAL_FILE:
-			dtm_http_say(entry, slot->head_len == 0 ?
-						 "connection lost before an answer came" :
-						 "connection lost in the middle of the answer");
+			dtm_http_say(entry,
+						 slot->head_len == 0 ? "connection lost before an answer came"
+											 : "connection lost in the middle of the answer");
 			break;
-		case CURLE_UNSUPPORTED_PROTOCOL:	/* HTTP/0.9: no status line */
+		case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9: no status line */
 		case CURLE_WEIRD_SERVER_REPLY:
 		case CURLE_BAD_CONTENT_ENCODING:
 			dtm_http_say(entry, "answer is not HTTP: %.200s", curl_text(slot, result));

@@ -23,7 +23,7 @@ typedef struct DtmLink
 
 /* The struct that holds this link. */
 #define dtm_list_entry(link_, type_, member_) \
-	((type_ *) (void *) ((char *) (link_) - offsetof(type_, member_)))
+	((type_ *) (void *) ((char *) (link_) -offsetof(type_, member_)))
 
 static inline void
 dtm_list_init(DtmLink *link)
@@ -65,7 +65,7 @@ dtm_list_remove(DtmLink *link)
 static inline DtmLink *
 dtm_list_pop_head(DtmLink *head)
 {
-	DtmLink    *link = head->next;
+	DtmLink *link = head->next;
 
 	if (link == head)
 		return NULL;
@@ -73,4 +73,4 @@ dtm_list_pop_head(DtmLink *head)
 	return link;
 }
 
-#endif							/* DTM_LIST_H */
+#endif /* DTM_LIST_H */

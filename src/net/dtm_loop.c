@@ -20,28 +20,28 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define MAX_EVENTS 256			/* fetched at once */
+#define MAX_EVENTS 256 /* fetched at once */
 
 typedef struct Watch
 {
-	DtmLoopHandler handler;		/* NULL: resting, or not known at all */
-	void	   *context;
-	uint32_t	events;			/* as the kernel knows them; 0: it does not */
-	uint32_t	generation;
+	DtmLoopHandler handler; /* NULL: resting, or not known at all */
+	void *context;
+	uint32_t events; /* as the kernel knows them; 0: it does not */
+	uint32_t generation;
 } Watch;
 
 struct DtmLoop
 {
-	int			epoll_fd;
-	Watch	   *watches;		/* by descriptor */
-	int			n_watches;
+	int epoll_fd;
+	Watch *watches; /* by descriptor */
+	int n_watches;
 	struct epoll_event events[MAX_EVENTS];
 };
 
 DtmLoop *
 dtm_loop_new(void)
 {
-	DtmLoop    *loop = calloc(1, sizeof(DtmLoop));
+	DtmLoop *loop = calloc(1, sizeof(DtmLoop));
 
 	if (loop == NULL)
 		return NULL;
@@ -74,8 +74,8 @@ dtm_loop_fd(const DtmLoop *loop)
 static bool
 make_room(DtmLoop *loop, int fd)
 {
-	int			count = loop->n_watches ? loop->n_watches : 64;
-	Watch	   *grown;
+	int count = loop->n_watches ? loop->n_watches : 64;
+	Watch *grown;
 
 	if (fd < loop->n_watches)
 		return true;
@@ -94,7 +94,7 @@ DtmRc
 dtm_loop_watch(DtmLoop *loop, int fd, uint32_t events, DtmLoopHandler handler, void *context)
 {
 	struct epoll_event event;
-	Watch	   *watch;
+	Watch *watch;
 
 	if (fd < 0 || events == 0)
 		return DTM_INVALID;
@@ -103,7 +103,7 @@ dtm_loop_watch(DtmLoop *loop, int fd, uint32_t events, DtmLoopHandler handler, v
 	watch = &loop->watches[fd];
 	if (watch->events != events)
 	{
-		int			op = watch->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+		int op = watch->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
 
 		if (watch->events == 0)
 			watch->generation++;
@@ -122,7 +122,7 @@ dtm_loop_watch(DtmLoop *loop, int fd, uint32_t events, DtmLoopHandler handler, v
 void
 dtm_loop_forget(DtmLoop *loop, int fd)
 {
-	Watch	   *watch;
+	Watch *watch;
 
 	if (fd < 0 || fd >= loop->n_watches)
 		return;
@@ -145,13 +145,13 @@ dtm_loop_rest(DtmLoop *loop, int fd)
 int
 dtm_loop_dispatch(DtmLoop *loop)
 {
-	int			called = 0;
-	int			count = epoll_wait(loop->epoll_fd, loop->events, MAX_EVENTS, 0);
+	int called = 0;
+	int count = epoll_wait(loop->epoll_fd, loop->events, MAX_EVENTS, 0);
 
 	for (int i = 0; i < count; i++)
 	{
-		int			fd = (int) (loop->events[i].data.u64 & 0xFFFFFFFF);
-		Watch	   *watch = &loop->watches[fd];
+		int fd = (int) (loop->events[i].data.u64 & 0xFFFFFFFF);
+		Watch *watch = &loop->watches[fd];
 
 		/* the handler may grow the table: watch is stale after the call */
 		if (watch->generation != (uint32_t) (loop->events[i].data.u64 >> 32))
@@ -162,7 +162,7 @@ dtm_loop_dispatch(DtmLoop *loop)
 			called++;
 		}
 		else
-			dtm_loop_forget(loop, fd);	/* resting, e.g. closed by the other side */
+			dtm_loop_forget(loop, fd); /* resting, e.g. closed by the other side */
 	}
 	return called;
 }

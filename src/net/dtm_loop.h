@@ -17,14 +17,14 @@
 typedef struct DtmLoop DtmLoop;
 
 /* events: EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP as reported by the kernel. */
-typedef void (*DtmLoopHandler) (void *context, int fd, uint32_t events);
+typedef void (*DtmLoopHandler)(void *context, int fd, uint32_t events);
 
 /* NULL when memory or descriptors are short. */
 extern DtmLoop *dtm_loop_new(void);
 extern void dtm_loop_free(DtmLoop *loop);
 
 /* The descriptor to wait on, readable when dispatch has something to do. */
-extern int	dtm_loop_fd(const DtmLoop *loop);
+extern int dtm_loop_fd(const DtmLoop *loop);
 
 /*
  * Watch fd for events (EPOLLIN, EPOLLOUT), or change what is watched.  May be
@@ -48,6 +48,6 @@ extern void dtm_loop_forget(DtmLoop *loop, int fd);
 extern void dtm_loop_rest(DtmLoop *loop, int fd);
 
 /* Call the handlers of all descriptors that are ready now, each once; their number. */
-extern int	dtm_loop_dispatch(DtmLoop *loop);
+extern int dtm_loop_dispatch(DtmLoop *loop);
 
-#endif							/* DTM_LOOP_H */
+#endif /* DTM_LOOP_H */

@@ -32,8 +32,7 @@ static bool wire_orders_check(DtmSpecBuilder *builder, json_t *orders);
 static bool wire_payloads(DtmSpecBuilder *builder, json_t *request);
 static bool wire_payload(DtmSpecBuilder *builder, size_t step, json_t *value);
 static bool wire_options(DtmSpecBuilder *builder, json_t *request, uint32_t *flags);
-static bool wire_number(DtmSpecBuilder *builder, json_t *request, const char *key,
-						int64_t *number);
+static bool wire_number(DtmSpecBuilder *builder, json_t *request, const char *key, int64_t *number);
 static bool wire_headers(DtmSpecBuilder *builder, json_t *headers);
 static DtmJsonKind kind_of(const json_t *value);
 static char *dump(const json_t *value);
@@ -304,11 +303,9 @@ wire_options(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
 	{
 		const char *key;
 		OptionSetter set;
-	} seconds[] =
-		{
-			{"request_timeout", dtm_spec_set_request_timeout},
-			{"retry_interval", dtm_spec_set_retry_interval},
-			{"timeout_to_fail", dtm_spec_set_timeout_to_fail}};
+	} seconds[] = {{"request_timeout", dtm_spec_set_request_timeout},
+				   {"retry_interval", dtm_spec_set_retry_interval},
+				   {"timeout_to_fail", dtm_spec_set_timeout_to_fail}};
 	int64_t number;
 
 	for (size_t i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++)
@@ -351,8 +348,8 @@ wire_number(DtmSpecBuilder *builder, json_t *request, const char *key, int64_t *
 		if (*end == '\0')
 			return true;
 	}
-	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, key, NULL,
-						   "\"%s\" is not an integer", key);
+	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, key, NULL, "\"%s\" is not an integer",
+						   key);
 }
 
 static bool

@@ -33,7 +33,6 @@
  * arena for the rest.  False: the reason is in dtm_spec_error(builder), also
  * when the text is no JSON or nested deeper than jansson goes.
  */
-extern bool dtm_steps_json(DtmSpecBuilder *builder, const char *text, size_t len,
-						   uint32_t *flags);
+extern bool dtm_steps_json(DtmSpecBuilder *builder, const char *text, size_t len, uint32_t *flags);
 
 #endif /* DTM_STEPS_JSON_H */

@@ -57,4 +57,4 @@ extern int64 dtm_sql_interval_ms(const Interval *interval);
 /* spec and state of a found transaction as the core's struct; XX001 when they are damaged. */
 extern void dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans);
 
-#endif							/* DTM_SQL_H */
+#endif /* DTM_SQL_H */

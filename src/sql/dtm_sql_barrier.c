@@ -159,15 +159,13 @@ dtm_sql_barrier_run(PG_FUNCTION_ARGS)
 	text_argument(fcinfo, 1, "statement", &statement);
 	if (statement[strspn(statement, " \t\r\n\f\v;")] == '\0')
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"statement\" is empty")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"statement\" is empty")));
 	if (PG_ARGISNULL(2))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"params\" must not be NULL"),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"params\" must not be NULL"),
 				 errhint("Leave it out for a statement without parameters.")));
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT,
-					  &values, &nulls, &nvalues);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls,
+					  &nvalues);
 
 	if (!pass_barrier(&call, NULL))
 		PG_RETURN_NULL();
@@ -216,8 +214,8 @@ dtm_sql_barrier_query_prepared(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text("SUCCESS"));
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("barrier row of the local part of \"%s\" has unknown reason \"%s\"",
-					call.gid, reason)));
+			 errmsg("barrier row of the local part of \"%s\" has unknown reason \"%s\"", call.gid,
+					reason)));
 }
 
 static void
@@ -225,8 +223,7 @@ text_argument(FunctionCallInfo fcinfo, int argno, const char *name, char **value
 {
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"%s\" must not be NULL", name)));
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"%s\" must not be NULL", name)));
 	*value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
@@ -237,13 +234,10 @@ check_field(const char *name, const char *value, size_t limit)
 	size_t len = strlen(value);
 
 	if (len == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is empty", name)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is empty", name)));
 	if (len > limit)
 		ereport(ERROR,
-				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-				 errmsg("\"%s\" is too long", name),
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION), errmsg("\"%s\" is too long", name),
 				 errdetail("It has %zu bytes; the limit is %zu.", len, limit)));
 }
 
@@ -275,8 +269,7 @@ call_from_request(FunctionCallInfo fcinfo, DtmBarrierCall *call)
 	wrong = dtm_request_parse(utf8, strlen(utf8), parsed, &field);
 	if (wrong != NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("request %s", wrong),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("request %s", wrong),
 				 errhint("Pass the URL or the query string just as the service received it, "
 						 "like \"gid=g1&trans_type=saga&branch_id=01&op=action\".")));
 	call->trans_type = field_to_server(parsed->trans_type);
@@ -435,8 +428,8 @@ barrier_xact_callback(XactEvent event, void *arg)
  * use that reaches the transaction itself can only vanish with it.
  */
 static void
-barrier_subxact_callback(SubXactEvent event, SubTransactionId subid,
-						 SubTransactionId parent, void *arg)
+barrier_subxact_callback(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
+						 void *arg)
 {
 	CounterUse *use = counter_uses;
 
@@ -488,8 +481,7 @@ run_statement(const char *statement, Datum *values, bool *nulls, int nvalues)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("dtm_barrier_run cannot run %s",
-						rc == SPI_ERROR_COPY ? "COPY with the client" :
-											   "a transaction command"),
+						rc == SPI_ERROR_COPY ? "COPY with the client" : "a transaction command"),
 				 errhint("The barrier's row must commit together with the statement.")));
 	if (rc < 0)
 		elog(ERROR, "dtm_barrier_run failed: %s", SPI_result_code_string(rc));
@@ -512,8 +504,7 @@ check_parameters(SPIPlanPtr plan, const VarParams *params, int given)
 {
 	if (list_length(SPI_plan_get_plan_sources(plan)) != 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("\"statement\" is not one statement"),
+				(errcode(ERRCODE_SYNTAX_ERROR), errmsg("\"statement\" is not one statement"),
 				 errhint("Use dtm_barrier(request) to protect several statements.")));
 	if (params->count > given)
 		ereport(ERROR,

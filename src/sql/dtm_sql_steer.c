@@ -32,8 +32,7 @@ PG_FUNCTION_INFO_V1(dtm_sql_note_installed);
 static char *
 reason_argument(FunctionCallInfo fcinfo, int n, const char *when_null)
 {
-	char	   *reason = PG_ARGISNULL(n) ? pstrdup(when_null)
-		: text_to_cstring(PG_GETARG_TEXT_PP(n));
+	char *reason = PG_ARGISNULL(n) ? pstrdup(when_null) : text_to_cstring(PG_GETARG_TEXT_PP(n));
 
 	reason[pg_mbcliplen(reason, strlen(reason), DTM_MAX_ERROR_LEN)] = '\0';
 	return reason;
@@ -47,7 +46,7 @@ reason_argument(FunctionCallInfo fcinfo, int n, const char *when_null)
 Datum
 dtm_sql_retry(PG_FUNCTION_ARGS)
 {
-	DtmFound	found;
+	DtmFound found;
 
 	dtm_sql_find_own(text_to_cstring(PG_GETARG_TEXT_PP(0)), false, &found);
 	if (!dtm_status_is_final(found.status))
@@ -66,13 +65,12 @@ dtm_sql_retry(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_stop(PG_FUNCTION_ARGS)
 {
-	DtmFound	found;
-	char	   *gid;
+	DtmFound found;
+	char *gid;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"gid\" must not be NULL")));
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"gid\" must not be NULL")));
 	gid = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	dtm_sql_find_own(gid, false, &found);
 
@@ -99,7 +97,7 @@ dtm_sql_stop(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_purge(PG_FUNCTION_ARGS)
 {
-	Interval   *older;
+	Interval *older;
 	TimestampTz before;
 
 	if (PG_ARGISNULL(0))

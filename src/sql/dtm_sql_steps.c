@@ -37,13 +37,14 @@ static void *
 arena_alloc(void *context, size_t size)
 {
 	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM) : NULL;
+		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
+		: NULL;
 }
 
 DtmArena
 dtm_sql_arena(MemoryContext context)
 {
-	DtmArena	arena = {arena_alloc, context};
+	DtmArena arena = {arena_alloc, context};
 
 	return arena;
 }
@@ -51,7 +52,7 @@ dtm_sql_arena(MemoryContext context)
 void
 dtm_sql_spec_error(const DtmSpecError *error)
 {
-	int			code = ERRCODE_INVALID_PARAMETER_VALUE;
+	int code = ERRCODE_INVALID_PARAMETER_VALUE;
 
 	if (error->code == DTM_SPEC_LIMIT)
 		code = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
@@ -60,8 +61,7 @@ dtm_sql_spec_error(const DtmSpecError *error)
 	else if (error->code == DTM_SPEC_NOMEM)
 		code = ERRCODE_OUT_OF_MEMORY;
 	ereport(ERROR,
-			(errcode(code),
-			 errmsg("%s", error->message),
+			(errcode(code), errmsg("%s", error->message),
 			 error->hint[0] != '\0' ? errhint("%s", error->hint) : 0));
 }
 
@@ -89,8 +89,8 @@ value_text(JsonbValue *value, bool as_json, const char **chars, size_t *len)
 			*len = strlen(*chars);
 			return DTM_JSON_BOOL;
 		case jbvNumeric:
-			*chars = DatumGetCString(DirectFunctionCall1(numeric_out,
-														NumericGetDatum(value->val.numeric)));
+			*chars = DatumGetCString(
+				DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 			*len = strlen(*chars);
 			return DTM_JSON_NUMBER;
 		case jbvString:
@@ -132,22 +132,23 @@ walk_headers(DtmSpecBuilder *builder, JsonbContainer *container, bool of_step)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
 	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue key;
+	JsonbValue value;
 
 	(void) JsonbIteratorNext(&it, &key, true);
 	while ((token = JsonbIteratorNext(&it, &key, true)) == WJB_KEY)
 	{
 		const char *chars;
-		size_t		len;
+		size_t len;
 		DtmJsonKind kind;
 
 		(void) JsonbIteratorNext(&it, &value, true);
 		kind = value_text(&value, false, &chars, &len);
-		check(builder, of_step
-			  ? dtm_spec_step_header(builder, key.val.string.val, key.val.string.len, kind, chars, len)
-			  : dtm_spec_add_header(builder, key.val.string.val, key.val.string.len, kind, chars,
-									len));
+		check(builder,
+			  of_step ? dtm_spec_step_header(builder, key.val.string.val, key.val.string.len, kind,
+											 chars, len)
+					  : dtm_spec_add_header(builder, key.val.string.val, key.val.string.len, kind,
+											chars, len));
 	}
 }
 
@@ -155,13 +156,13 @@ static void
 walk_after(DtmSpecBuilder *builder, JsonbContainer *container)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
-	JsonbValue	value;
+	JsonbValue value;
 
 	(void) JsonbIteratorNext(&it, &value, true);
 	while (JsonbIteratorNext(&it, &value, true) == WJB_ELEM)
 	{
 		const char *chars;
-		size_t		len;
+		size_t len;
 		DtmJsonKind kind = value_text(&value, false, &chars, &len);
 
 		check(builder, dtm_spec_step_after(builder, kind, chars, len));
@@ -173,7 +174,7 @@ static Interval *
 read_interval(int step, char *chars)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Datum		interval = (Datum) 0;
+	Datum interval = (Datum) 0;
 
 	PG_TRY();
 	{
@@ -182,7 +183,7 @@ read_interval(int step, char *chars)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -200,16 +201,15 @@ read_interval(int step, char *chars)
 
 /* A request_timeout of a step may be an interval in words, like everywhere in SQL. */
 static bool
-interval_seconds(int step, const char *chars, size_t len, const char **seconds,
-				 size_t *seconds_len)
+interval_seconds(int step, const char *chars, size_t len, const char **seconds, size_t *seconds_len)
 {
 	/* digits only would be seconds for the interval type too */
-	Interval   *interval = read_interval(step, pnstrdup(chars, len));
-	char	   *result;
+	Interval *interval = read_interval(step, pnstrdup(chars, len));
+	char *result;
 
 	result = psprintf("%.3f",
 					  (double) interval->time / USECS_PER_SEC + interval->day * 86400.0 +
-					  interval->month * 30.0 * 86400.0);
+						  interval->month * 30.0 * 86400.0);
 	*seconds = result;
 	*seconds_len = strlen(result);
 	return true;
@@ -219,14 +219,14 @@ static void
 walk_step(DtmSpecBuilder *builder, JsonbContainer *container)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue key;
+	JsonbValue value;
 
 	(void) JsonbIteratorNext(&it, &key, true);
 	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 	{
 		const char *chars;
-		size_t		len;
+		size_t len;
 		DtmJsonKind kind;
 
 		(void) JsonbIteratorNext(&it, &value, true);
@@ -234,8 +234,9 @@ walk_step(DtmSpecBuilder *builder, JsonbContainer *container)
 		if (kind == DTM_JSON_STRING && key_is(&key, "request_timeout") &&
 			interval_seconds(dtm_spec_step_count(builder) - 1, chars, len, &chars, &len))
 			kind = DTM_JSON_NUMBER;
-		check(builder, dtm_spec_step_field(builder, key.val.string.val, key.val.string.len, kind,
-										   chars, len));
+		check(builder,
+			  dtm_spec_step_field(builder, key.val.string.val, key.val.string.len, kind, chars,
+								  len));
 		if (kind == DTM_JSON_OBJECT && key_is(&key, "headers"))
 			walk_headers(builder, value.val.binary.data, true);
 		if (kind == DTM_JSON_ARRAY && key_is(&key, "after"))
@@ -247,8 +248,8 @@ void
 dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
 {
 	JsonbIterator *it;
-	JsonbValue	value;
-	int			step = 0;
+	JsonbValue value;
+	int step = 0;
 
 	if (JB_ROOT_IS_OBJECT(steps))
 	{
@@ -260,18 +261,20 @@ dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
 		return;
 	}
 	if (!JB_ROOT_IS_ARRAY(steps) || JB_ROOT_IS_SCALAR(steps))
-		check(builder, dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
-									   "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
-									   "\"steps\" is not an array"));
+		check(builder,
+			  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
+							  "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
+							  "\"steps\" is not an array"));
 
 	it = JsonbIteratorInit(&steps->root);
 	(void) JsonbIteratorNext(&it, &value, true);
 	while (JsonbIteratorNext(&it, &value, true) == WJB_ELEM)
 	{
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			check(builder, dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "steps",
-										   "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
-										   "step %d is not an object", step));
+			check(builder,
+				  dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "steps",
+								  "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
+								  "step %d is not an object", step));
 		check(builder, dtm_spec_step_begin(builder));
 		walk_step(builder, value.val.binary.data);
 		step++;
@@ -284,9 +287,10 @@ dtm_sql_headers(DtmSpecBuilder *builder, Jsonb *headers)
 	if (headers == NULL)
 		return;
 	if (!JB_ROOT_IS_OBJECT(headers))
-		check(builder, dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "headers",
-									   "Give an object of strings like {\"Authorization\": \"Bearer ...\"}.",
-									   "\"headers\" is not an object"));
+		check(builder,
+			  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "headers",
+							  "Give an object of strings like {\"Authorization\": \"Bearer ...\"}.",
+							  "\"headers\" is not an object"));
 	walk_headers(builder, &headers->root, false);
 }
 
@@ -300,8 +304,8 @@ current_policy(void)
 	static char *chars = NULL;
 	static DtmPolicy *policy = NULL;
 	MemoryContext fresh;
-	DtmArena	arena;
-	char		error[256];
+	DtmArena arena;
+	char error[256];
 
 	if (chars != NULL && strcmp(chars, dtm_allowed_targets) == 0)
 		return policy;
@@ -333,8 +337,8 @@ role_word(DtmRole role)
 static void
 check_schema(int step, DtmRole role, List *names)
 {
-	char	   *name = strVal(linitial(names));
-	Oid			schema = list_length(names) > 1 ? get_namespace_oid(name, true) : InvalidOid;
+	char *name = strVal(linitial(names));
+	Oid schema = list_length(names) > 1 ? get_namespace_oid(name, true) : InvalidOid;
 
 	if (OidIsValid(schema) &&
 		!DatumGetBool(DirectFunctionCall2(has_schema_privilege_id, ObjectIdGetDatum(schema),
@@ -349,15 +353,15 @@ check_schema(int step, DtmRole role, List *names)
 static void
 resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
 {
-	char	   *given = pnstrdup(name.data, name.len);
-	List	   *names = dtm_qualified_names(given);
-	Oid			types[1] = {JSONBOID};
-	Oid			function;
-	HeapTuple	tuple;
+	char *given = pnstrdup(name.data, name.len);
+	List *names = dtm_qualified_names(given);
+	Oid types[1] = {JSONBOID};
+	Oid function;
+	HeapTuple tuple;
 	Form_pg_proc proc;
-	Oid			result;
-	bool		usable;
-	char	   *qualified;
+	Oid result;
+	bool usable;
+	char *qualified;
 
 	check_schema(step, role, names);
 	function = LookupFuncName(names, 1, types, true);
@@ -366,7 +370,8 @@ resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("step %d: \"%s\" names function %s(jsonb), which does not exist", step,
 						role_word(role), given),
-				 errhint("A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
+				 errhint(
+					 "A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", function);
@@ -376,15 +381,16 @@ resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
 	/* no other session can call a temporary one */
 	usable = proc->prokind == PROKIND_FUNCTION && !proc->proretset &&
 		(result == VOIDOID || result == JSONBOID) && !isAnyTempNamespace(proc->pronamespace);
-	qualified = quote_qualified_identifier(get_namespace_name(proc->pronamespace),
-										   NameStr(proc->proname));
+	qualified =
+		quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname));
 	ReleaseSysCache(tuple);
 	if (!usable)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("step %d: \"%s\" names %s(jsonb), which cannot be a branch", step,
 						role_word(role), qualified),
-				 errhint("A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
+				 errhint(
+					 "A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
 	if (dtm_function_aclcheck(function, GetUserId()) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -397,14 +403,14 @@ void
 dtm_sql_check_targets(DtmSpecBuilder *builder)
 {
 	static const DtmRole roles[] = {DTM_ROLE_FORWARD, DTM_ROLE_UNDO};
-	bool		has_sql = false;
+	bool has_sql = false;
 
 	for (int step = 0; step < dtm_spec_step_count(builder); step++)
 	{
 		for (size_t i = 0; i < lengthof(roles); i++)
 		{
-			DtmText		url = dtm_spec_step_url(builder, step, roles[i]);
-			DtmTarget	target;
+			DtmText url = dtm_spec_step_url(builder, step, roles[i]);
+			DtmTarget target;
 
 			/* malformed ones were refused by the builder */
 			if (url.len == 0 || dtm_target_parse(url.data, url.len, &target) != NULL)
@@ -419,10 +425,12 @@ dtm_sql_check_targets(DtmSpecBuilder *builder)
 						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						 errmsg("step %d: \"%s\" is not allowed: %.*s", step, role_word(roles[i]),
 								(int) url.len, url.data),
-						 errhint("The setting dtm.allowed_targets says which hosts may be called.")));
+						 errhint(
+							 "The setting dtm.allowed_targets says which hosts may be called.")));
 		}
 	}
 	if (has_sql)
-		check(builder, dtm_spec_set_search_path(builder, namespace_search_path,
-												strlen(namespace_search_path)));
+		check(builder,
+			  dtm_spec_set_search_path(builder, namespace_search_path,
+									   strlen(namespace_search_path)));
 }

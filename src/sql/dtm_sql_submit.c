@@ -39,9 +39,9 @@ static char *
 new_gid(void)
 {
 	unsigned char random[10];
-	char	   *gid = palloc(23);
+	char *gid = palloc(23);
 	TimestampTz now = GetCurrentTimestamp();
-	int64		epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 
 	if (!pg_strong_random(random, sizeof(random)))
 		ereport(ERROR,
@@ -63,8 +63,8 @@ dtm_sql_gid(PG_FUNCTION_ARGS)
 int64
 dtm_sql_interval_ms(const Interval *interval)
 {
-	int64		days = (int64) interval->month * 30 + interval->day;
-	int64		us;
+	int64 days = (int64) interval->month * 30 + interval->day;
+	int64 us;
 
 	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &us) ||
 		pg_add_s64_overflow(us, interval->time, &us))
@@ -82,46 +82,55 @@ check(DtmSpecBuilder *builder, bool ok)
 static void
 take_options(FunctionCallInfo fcinfo, int first, DtmSpecBuilder *builder)
 {
-	int			n = first;
+	int n = first;
 
 	if (!PG_ARGISNULL(n + OPTION_REQUEST_TIMEOUT))
-		check(builder, dtm_spec_set_request_timeout(
-				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_REQUEST_TIMEOUT))));
+		check(builder,
+			  dtm_spec_set_request_timeout(builder,
+										   dtm_sql_interval_ms(
+											   PG_GETARG_INTERVAL_P(n + OPTION_REQUEST_TIMEOUT))));
 	if (!PG_ARGISNULL(n + OPTION_RETRY_INTERVAL))
-		check(builder, dtm_spec_set_retry_interval(
-				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_RETRY_INTERVAL))));
+		check(builder,
+			  dtm_spec_set_retry_interval(builder,
+										  dtm_sql_interval_ms(
+											  PG_GETARG_INTERVAL_P(n + OPTION_RETRY_INTERVAL))));
 	if (!PG_ARGISNULL(n + OPTION_RETRY_LIMIT))
-		check(builder, dtm_spec_set_retry_limit(builder,
-												PG_GETARG_INT32(n + OPTION_RETRY_LIMIT)));
+		check(builder, dtm_spec_set_retry_limit(builder, PG_GETARG_INT32(n + OPTION_RETRY_LIMIT)));
 	if (!PG_ARGISNULL(n + OPTION_TIMEOUT_TO_FAIL))
-		check(builder, dtm_spec_set_timeout_to_fail(
-				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_TIMEOUT_TO_FAIL))));
+		check(builder,
+			  dtm_spec_set_timeout_to_fail(builder,
+										   dtm_sql_interval_ms(
+											   PG_GETARG_INTERVAL_P(n + OPTION_TIMEOUT_TO_FAIL))));
 	if (!PG_ARGISNULL(n + OPTION_HEADERS))
 		dtm_sql_headers(builder, PG_GETARG_JSONB_P(n + OPTION_HEADERS));
 	if (!PG_ARGISNULL(n + OPTION_START_AFTER))
-		check(builder, dtm_spec_set_start_after(
-				  builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n + OPTION_START_AFTER))));
+		check(builder,
+			  dtm_spec_set_start_after(builder,
+									   dtm_sql_interval_ms(
+										   PG_GETARG_INTERVAL_P(n + OPTION_START_AFTER))));
 }
 
 /* Say so when nothing will drive it for now; the submit itself is as good as ever. */
 static void
 warn_when_not_driven(void)
 {
-	int			slot;
+	int slot;
 
 	if (dtm_shared == NULL)
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the transaction is stored, but nothing drives it: dtm_pg is not preloaded"),
-				 errhint("Add shared_preload_libraries = 'dtm_pg' to postgresql.conf and restart the server.")));
+				 errhint(
+					 "Add shared_preload_libraries = 'dtm_pg' to postgresql.conf and restart the server.")));
 		return;
 	}
 	slot = dtm_shmem_find(MyDatabaseId);
 	if (slot >= 0 && dtm_shared->databases[slot].coordinators[0].state == DTM_WORKER_PAUSED)
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the transaction is stored, but nothing drives it: dtm_pg is paused in this database"),
+				 errmsg(
+					 "the transaction is stored, but nothing drives it: dtm_pg is paused in this database"),
 				 errhint("See dtm.workers for the reason; SELECT dtm_resume(); ends the pause.")));
 }
 
@@ -129,8 +138,8 @@ warn_when_not_driven(void)
 static void
 check_repeated(const char *gid, DtmTransType type, const char *spec, size_t spec_len)
 {
-	DtmFound	found;
-	bool		same;
+	DtmFound found;
+	bool same;
 
 	if (!dtm_store_find(gid, true, &found))
 		ereport(ERROR,
@@ -143,23 +152,24 @@ check_repeated(const char *gid, DtmTransType type, const char *spec, size_t spec
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("gid \"%s\" is taken by a transaction with other content", gid),
-				 errhint("Submitting the same content again has no effect; other content needs another gid.")));
+				 errhint(
+					 "Submitting the same content again has no effect; other content needs another gid.")));
 }
 
 /* Store what the builder made, or find that it is there already. */
 static text *
 store(DtmSpecBuilder *builder, DtmTransType type, DtmStatus status, char *gid)
 {
-	bool		gid_given = gid != NULL;
+	bool gid_given = gid != NULL;
 	const char *spec;
-	size_t		spec_len;
-	DtmTrans	trans;
+	size_t spec_len;
+	DtmTrans trans;
 	DtmStoreScope scope;
-	int64		id;
-	bool		stored;
+	int64 id;
+	bool stored;
 	TimestampTz now = GetCurrentTimestamp();
-	DtmArena	arena = dtm_sql_arena(CurrentMemoryContext);
-	Oid			owner = GetUserId();
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	Oid owner = GetUserId();
 
 	if (gid_given)
 	{
@@ -167,8 +177,7 @@ store(DtmSpecBuilder *builder, DtmTransType type, DtmStatus status, char *gid)
 
 		if (problem != NULL)
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s", problem),
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", problem),
 					 errhint("A gid has 1 to %d bytes and no control characters; leave it out to get a new one.",
 							 DTM_MAX_GID_LEN)));
 	}
@@ -207,16 +216,15 @@ store(DtmSpecBuilder *builder, DtmTransType type, DtmStatus status, char *gid)
 Datum
 dtm_sql_saga_submit(PG_FUNCTION_ARGS)
 {
-	DtmArena	arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
 	DtmSpecError error;
 	DtmSpecBuilder *builder;
-	uint32_t	flags = 0;
-	char	   *gid = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	uint32_t flags = 0;
+	char *gid = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"steps\" must not be NULL")));
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"steps\" must not be NULL")));
 	builder = dtm_spec_begin(&arena, DTM_TYPE_SAGA, &error);
 	if (builder == NULL)
 		dtm_sql_spec_error(&error);

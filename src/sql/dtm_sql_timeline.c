@@ -19,12 +19,12 @@
 PG_FUNCTION_INFO_V1(dtm_sql_timeline);
 
 #define COLUMNS 8
-#define WIDTH 40				/* characters of a bar */
+#define WIDTH 40 /* characters of a bar */
 
 static Datum
 interval_of(int64 us)
 {
-	Interval   *interval = palloc0(sizeof(Interval));
+	Interval *interval = palloc0(sizeof(Interval));
 
 	interval->time = us;
 	return IntervalPGetDatum(interval);
@@ -34,9 +34,9 @@ interval_of(int64 us)
 static Datum
 draw(int64 from, int64 took, int64 total)
 {
-	char		bar[WIDTH + 1];
-	int			start;
-	int			end;
+	char bar[WIDTH + 1];
+	int start;
+	int end;
 
 	total = Max(total, 1);
 	start = (int) Min(from * WIDTH / total, WIDTH - 1);
@@ -64,7 +64,7 @@ static uint32
 attempt_number(const DtmTrans *trans, int n)
 {
 	const DtmCallRecord *call = &trans->log[n];
-	uint32		later = 0;
+	uint32 later = 0;
 
 	for (int i = n + 1; i < trans->n_log; i++)
 	{
@@ -78,24 +78,24 @@ static void
 put_call(ReturnSetInfo *rsinfo, const DtmTrans *trans, int n, int64 total)
 {
 	const DtmCallRecord *call = &trans->log[n];
-	const DtmBranch *branch = call->branch == DTM_BRANCH_TRANS
-		? NULL : &trans->branches[call->branch];
-	DtmText		url = branch == NULL ? trans->query_url : branch->url[call->role];
-	Datum		values[COLUMNS];
-	bool		nulls[COLUMNS] = {false};
-	int64		from = Max(call->started_at - trans->created_at, 0);
+	const DtmBranch *branch =
+		call->branch == DTM_BRANCH_TRANS ? NULL : &trans->branches[call->branch];
+	DtmText url = branch == NULL ? trans->query_url : branch->url[call->role];
+	Datum values[COLUMNS];
+	bool nulls[COLUMNS] = {false};
+	int64 from = Max(call->started_at - trans->created_at, 0);
 
 	values[0] = interval_of(from);
 	values[1] = interval_of(call->took_us);
-	values[2] = branch == NULL ? CStringGetTextDatum("00")
-		: PointerGetDatum(cstring_to_text_with_len(branch->branch_id.data,
-												   (int) branch->branch_id.len));
-	values[3] = CStringGetTextDatum(branch == NULL
-									? dtm_op_name(trans->type == DTM_TYPE_MSG
-												  ? DTM_OP_MSG : DTM_OP_WORKFLOW)
-									: dtm_op_name((DtmOp) branch->op[call->role]));
-	values[4] = PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data,
-														 (int) url.len));
+	values[2] = branch == NULL
+		? CStringGetTextDatum("00")
+		: PointerGetDatum(
+			  cstring_to_text_with_len(branch->branch_id.data, (int) branch->branch_id.len));
+	values[3] = CStringGetTextDatum(
+		branch == NULL ? dtm_op_name(trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW)
+					   : dtm_op_name((DtmOp) branch->op[call->role]));
+	values[4] =
+		PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data, (int) url.len));
 	values[5] = Int32GetDatum((int32) attempt_number(trans, n));
 	values[6] = CStringGetTextDatum(outcome_text(call));
 	values[7] = draw(from, call->took_us, total);
@@ -110,16 +110,16 @@ Datum
 dtm_sql_timeline(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	DtmFound	found;
-	DtmTrans	trans;
-	int64		total = 1;
+	DtmFound found;
+	DtmTrans trans;
+	int64 total = 1;
 
 	InitMaterializedSRF(fcinfo, 0);
 	dtm_sql_find_visible(text_to_cstring(PG_GETARG_TEXT_PP(0)), true, &found);
 	dtm_sql_unpack(found.spec, found.state, found.created_at, &trans);
 	for (int i = 0; i < trans.n_log; i++)
 	{
-		int64		end = trans.log[i].started_at - trans.created_at + trans.log[i].took_us;
+		int64 end = trans.log[i].started_at - trans.created_at + trans.log[i].took_us;
 
 		total = Max(total, end);
 	}

@@ -47,10 +47,10 @@ append_ms(StringInfo out, const char *name, int64 ms)
 static void
 append_headers(StringInfo out, DtmText headers)
 {
-	size_t		offset = 0;
-	DtmText		name;
-	DtmText		value;
-	bool		first = true;
+	size_t offset = 0;
+	DtmText name;
+	DtmText value;
+	bool first = true;
 
 	while (dtm_headers_next(headers, &offset, &name, &value))
 	{
@@ -69,7 +69,7 @@ append_headers(StringInfo out, DtmText headers)
 Datum
 dtm_sql_spec_options(PG_FUNCTION_ARGS)
 {
-	DtmTrans	trans;
+	DtmTrans trans;
 	StringInfoData out;
 
 	dtm_sql_unpack(PG_GETARG_BYTEA_PP(0), NULL, 0, &trans);
@@ -80,8 +80,7 @@ dtm_sql_spec_options(PG_FUNCTION_ARGS)
 	append_ms(&out, "request_timeout", trans.request_timeout_ms);
 	append_ms(&out, "retry_interval", trans.retry_interval_ms);
 	if (trans.retry_limit >= 0)
-		appendStringInfo(&out, "%s\"retry_limit\": %d", out.len > 1 ? ", " : "",
-						 trans.retry_limit);
+		appendStringInfo(&out, "%s\"retry_limit\": %d", out.len > 1 ? ", " : "", trans.retry_limit);
 	append_ms(&out, "timeout_to_fail", trans.timeout_to_fail_ms);
 	append_ms(&out, "start_after", trans.start_at / 1000);
 	append_headers(&out, trans.headers);
@@ -96,7 +95,7 @@ text_datum(DtmText chars, bool *isnull)
 {
 	*isnull = chars.len == 0;
 	return chars.len == 0 ? (Datum) 0
-		: PointerGetDatum(cstring_to_text_with_len(chars.data, (int) chars.len));
+						  : PointerGetDatum(cstring_to_text_with_len(chars.data, (int) chars.len));
 }
 
 static Datum
@@ -110,15 +109,15 @@ static void
 put_op(ReturnSetInfo *rsinfo, DtmText branch_id, DtmText name, DtmOp op, DtmText url,
 	   const DtmOpState *state)
 {
-	Datum		values[BRANCH_COLUMNS];
-	bool		nulls[BRANCH_COLUMNS] = {false};
-	bool		waits = state->status == DTM_OP_PREPARED && state->next_at > 0;
+	Datum values[BRANCH_COLUMNS];
+	bool nulls[BRANCH_COLUMNS] = {false};
+	bool waits = state->status == DTM_OP_PREPARED && state->next_at > 0;
 
 	values[0] = text_datum(branch_id, &nulls[0]);
 	values[1] = text_datum(name, &nulls[1]);
 	values[2] = CStringGetTextDatum(dtm_op_name(op));
-	values[3] = PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data,
-														 (int) url.len));
+	values[3] =
+		PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data, (int) url.len));
 	values[4] = CStringGetTextDatum(dtm_op_status_name((DtmOpStatus) state->status));
 	values[5] = Int32GetDatum((int32) state->attempts);
 	values[6] = time_datum(state->started_at, &nulls[6]);
@@ -132,7 +131,7 @@ Datum
 dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	DtmTrans	trans;
+	DtmTrans trans;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -141,7 +140,7 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 				   PG_GETARG_TIMESTAMPTZ(0), &trans);
 	for (int i = 0; i < trans.n_branches; i++)
 	{
-		DtmBranch  *branch = &trans.branches[i];
+		DtmBranch *branch = &trans.branches[i];
 
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
@@ -160,16 +159,15 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 {
-	DtmTrans	trans;
-	DtmBranch  *worst = NULL;
-	int			worst_role = 0;
-	uint32		failures = 0;
+	DtmTrans trans;
+	DtmBranch *worst = NULL;
+	int worst_role = 0;
+	uint32 failures = 0;
 	DtmOpState *op;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_NULL();
-	dtm_sql_unpack(PG_GETARG_BYTEA_PP(1), PG_GETARG_BYTEA_PP(2), PG_GETARG_TIMESTAMPTZ(0),
-				   &trans);
+	dtm_sql_unpack(PG_GETARG_BYTEA_PP(1), PG_GETARG_BYTEA_PP(2), PG_GETARG_TIMESTAMPTZ(0), &trans);
 	for (int i = 0; i < trans.n_branches; i++)
 	{
 		for (int role = 0; role < DTM_ROLES; role++)
@@ -186,13 +184,11 @@ dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 	if (worst == NULL)
 		PG_RETURN_NULL();
 	op = &worst->state[worst_role];
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("branch %.*s %s %.*s: %.*s (%u failures in a row)",
-											  (int) worst->branch_id.len, worst->branch_id.data,
-											  dtm_op_name((DtmOp) worst->op[worst_role]),
-											  (int) worst->url[worst_role].len,
-											  worst->url[worst_role].data,
-											  (int) op->last_error.len, op->last_error.data,
-											  failures)));
+	PG_RETURN_TEXT_P(cstring_to_text(
+		psprintf("branch %.*s %s %.*s: %.*s (%u failures in a row)", (int) worst->branch_id.len,
+				 worst->branch_id.data, dtm_op_name((DtmOp) worst->op[worst_role]),
+				 (int) worst->url[worst_role].len, worst->url[worst_role].data,
+				 (int) op->last_error.len, op->last_error.data, failures)));
 }
 
 /* ---- workers ---- */
@@ -201,9 +197,9 @@ static void
 put_coordinator(ReturnSetInfo *rsinfo, int number, DtmCoordinatorSlot *slot)
 {
 	static const char *const states[] = {"waiting to start", "starting", "running", "paused"};
-	Datum		values[WORKER_COLUMNS];
-	bool		nulls[WORKER_COLUMNS] = {false};
-	char		error[DTM_WORKER_ERROR];
+	Datum values[WORKER_COLUMNS];
+	bool nulls[WORKER_COLUMNS] = {false};
+	char error[DTM_WORKER_ERROR];
 	TimestampTz error_at;
 	TimestampTz tick_at = (TimestampTz) pg_atomic_read_u64(&slot->last_tick_at);
 
@@ -237,16 +233,17 @@ put_coordinator(ReturnSetInfo *rsinfo, int number, DtmCoordinatorSlot *slot)
 static void
 put_executor(ReturnSetInfo *rsinfo, int number, DtmExecutorSlot *slot)
 {
-	Datum		values[WORKER_COLUMNS] = {0};
-	bool		nulls[WORKER_COLUMNS];
+	Datum values[WORKER_COLUMNS] = {0};
+	bool nulls[WORKER_COLUMNS];
 
 	memset(nulls, true, sizeof(nulls));
 	nulls[0] = slot->pid <= 0;
 	values[0] = Int32GetDatum(slot->pid);
 	nulls[1] = nulls[2] = nulls[3] = nulls[4] = nulls[5] = nulls[7] = false;
 	values[1] = Int32GetDatum(number);
-	values[2] = CStringGetTextDatum(slot->pid < 0 ? "executor starting"
-									: slot->busy ? "executor running" : "executor idle");
+	values[2] = CStringGetTextDatum(slot->pid < 0    ? "executor starting"
+										: slot->busy ? "executor running"
+													 : "executor idle");
 	values[3] = TimestampTzGetDatum(slot->since);
 	values[4] = Int32GetDatum(0);
 	values[5] = Int32GetDatum(slot->busy ? 1 : 0);
@@ -258,7 +255,7 @@ Datum
 dtm_sql_worker_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int			i;
+	int i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (dtm_shared == NULL)

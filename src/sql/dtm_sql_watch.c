@@ -27,8 +27,8 @@ PG_FUNCTION_INFO_V1(dtm_sql_wait);
 PG_FUNCTION_INFO_V1(dtm_sql_status);
 PG_FUNCTION_INFO_V1(dtm_sql_result);
 
-#define POLL_MS 100				/* when there is no shared memory to be woken through */
-#define LONGEST_SLEEP_MS 1000	/* a safety net, not how it works */
+#define POLL_MS 100           /* when there is no shared memory to be woken through */
+#define LONGEST_SLEEP_MS 1000 /* a safety net, not how it works */
 
 static void
 find(const char *gid, bool with_body, bool see, DtmFound *found)
@@ -60,8 +60,8 @@ dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *found)
 void
 dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans)
 {
-	DtmArena	arena = dtm_sql_arena(CurrentMemoryContext);
-	DtmRc		rc;
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmRc rc;
 
 	memset(trans, 0, sizeof(*trans));
 	trans->created_at = created_at;
@@ -70,13 +70,12 @@ dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *tran
 		rc = dtm_state_unpack(state == NULL ? NULL : VARDATA_ANY(state),
 							  state == NULL ? 0 : VARSIZE_ANY_EXHDR(state), &arena, trans);
 	if (rc == DTM_NOMEM)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	if (rc != DTM_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the stored transaction cannot be read: its packed columns are damaged or of a newer version")));
+				 errmsg(
+					 "the stored transaction cannot be read: its packed columns are damaged or of a newer version")));
 }
 
 /*
@@ -86,7 +85,7 @@ dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *tran
 Datum
 dtm_sql_status(PG_FUNCTION_ARGS)
 {
-	DtmFound	found;
+	DtmFound found;
 
 	dtm_sql_find_visible(text_to_cstring(PG_GETARG_TEXT_PP(0)), false, &found);
 	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(found.status)));
@@ -98,7 +97,7 @@ dtm_sql_status(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_result(PG_FUNCTION_ARGS)
 {
-	DtmFound	found;
+	DtmFound found;
 
 	dtm_sql_find_visible(text_to_cstring(PG_GETARG_TEXT_PP(0)), true, &found);
 	if (found.result == NULL)
@@ -119,7 +118,7 @@ static void
 sleep_for(bool registered, TimestampTz deadline)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	long		ms = registered ? LONGEST_SLEEP_MS : POLL_MS;
+	long ms = registered ? LONGEST_SLEEP_MS : POLL_MS;
 
 	if (deadline - now < ms * (int64) 1000)
 		ms = (long) Max((deadline - now + 999) / 1000, 0);
@@ -138,20 +137,18 @@ sleep_for(bool registered, TimestampTz deadline)
 Datum
 dtm_sql_wait(PG_FUNCTION_ARGS)
 {
-	char	   *gid;
-	int64		timeout_ms;
+	char *gid;
+	int64 timeout_ms;
 	TimestampTz deadline;
-	DtmFound	found;
+	DtmFound found;
 	volatile bool registered = false;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"gid\" must not be NULL")));
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"gid\" must not be NULL")));
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("\"timeout\" must not be NULL")));
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"timeout\" must not be NULL")));
 	gid = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	timeout_ms = dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(1));
 	if (timeout_ms < 0)

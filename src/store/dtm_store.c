@@ -29,8 +29,8 @@
 static Oid
 dtm_relation(const char *name)
 {
-	Oid			schema = get_namespace_oid("dtm", true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	Oid schema = get_namespace_oid("dtm", true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -43,8 +43,8 @@ dtm_relation(const char *name)
 static Oid
 relation_owner(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
@@ -56,7 +56,7 @@ relation_owner(Oid relid)
 void
 dtm_store_begin(DtmStoreScope *scope)
 {
-	Oid			owner = relation_owner(dtm_relation("trans"));
+	Oid owner = relation_owner(dtm_relation("trans"));
 
 	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -83,14 +83,41 @@ dtm_store_next_id(void)
 	return nextval_internal(dtm_relation("trans_id_seq"), false);
 }
 
+/*
+ * Note in dtm.node that transactions are submitted here.  A restore brings
+ * rows that nobody submitted, and perhaps before it brings the row that says
+ * where they are from: until the first submit nothing is driven.
+ */
+static void
+claim_node(void)
+{
+	static Oid claimed = InvalidOid; /* dtm.trans in which this was seen committed */
+	Oid relid = dtm_relation("trans");
+	Datum values[2];
+	uint64 n;
+
+	if (relid == claimed)
+		return;
+	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
+	values[1] = ObjectIdGetDatum(MyDatabaseId);
+	n = dtm_plan_execute(PLAN_CLAIMED, values, NULL, false, false);
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (!TransactionIdIsCurrentTransactionId(DatumGetTransactionId(dtm_plan_value(i, 1, NULL))))
+			claimed = relid;
+	}
+	if (n == 0)
+		dtm_plan_execute(PLAN_CLAIM, values, NULL, false, false);
+}
+
 bool
 dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, DtmStatus status,
 				 Oid owner, TimestampTz created_at, TimestampTz next_run_at, const char *spec,
 				 size_t spec_len)
 {
-	bytea	   *bytes = palloc(VARHDRSZ + spec_len);
-	Datum		trans[6];
-	Datum		live[4];
+	bytea *bytes = palloc(VARHDRSZ + spec_len);
+	Datum trans[6];
+	Datum live[4];
 
 	SET_VARSIZE(bytes, VARHDRSZ + spec_len);
 	memcpy(VARDATA(bytes), spec, spec_len);
@@ -105,6 +132,7 @@ dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, D
 						 false, false) == 0)
 		return false;
 
+	claim_node();
 	live[0] = Int64GetDatum(id);
 	live[1] = Int16GetDatum((int16) status);
 	live[2] = TimestampTzGetDatum(next_run_at);
@@ -117,8 +145,8 @@ dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, D
 static struct varlena *
 copy_varlena(int column, MemoryContext context)
 {
-	bool		isnull;
-	Datum		value = dtm_plan_value(0, column, &isnull);
+	bool isnull;
+	Datum value = dtm_plan_value(0, column, &isnull);
 	MemoryContext old;
 	struct varlena *copy;
 
@@ -135,18 +163,18 @@ dtm_store_find(const char *gid, bool with_body, DtmFound *found)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
-	Datum		values[1];
-	bool		exists;
+	Datum values[1];
+	bool exists;
 
 	memset(found, 0, sizeof(*found));
 	dtm_store_begin(&scope);
 	values[0] = CStringGetTextDatum(gid);
-	exists = dtm_plan_execute(with_body ? PLAN_FIND_BODY : PLAN_FIND, values, NULL, false,
-							  true) > 0;
+	exists =
+		dtm_plan_execute(with_body ? PLAN_FIND_BODY : PLAN_FIND, values, NULL, false, true) > 0;
 	if (exists)
 	{
-		bool		isnull;
-		Datum		status;
+		bool isnull;
+		Datum status;
 
 		found->id = DatumGetInt64(dtm_plan_value(0, 1, NULL));
 		found->owner = DatumGetObjectId(dtm_plan_value(0, 2, NULL));
@@ -159,7 +187,7 @@ dtm_store_find(const char *gid, bool with_body, DtmFound *found)
 		found->parked = DatumGetBool(dtm_plan_value(0, 7, NULL));
 		if (with_body)
 		{
-			text	   *reason;
+			text *reason;
 
 			found->spec = (bytea *) copy_varlena(8, caller);
 			found->state = (bytea *) copy_varlena(9, caller);
@@ -182,8 +210,8 @@ bool
 dtm_store_lock(int64 id, DtmFound *found)
 {
 	DtmStoreScope scope;
-	Datum		values[1] = {Int64GetDatum(id)};
-	bool		exists;
+	Datum values[1] = {Int64GetDatum(id)};
+	bool exists;
 
 	dtm_store_begin(&scope);
 	exists = dtm_plan_execute(PLAN_LOCK, values, NULL, false, true) > 0;
@@ -200,7 +228,7 @@ void
 dtm_store_mark_retry(int64 id)
 {
 	DtmStoreScope scope;
-	Datum		values[1] = {Int64GetDatum(id)};
+	Datum values[1] = {Int64GetDatum(id)};
 
 	dtm_store_begin(&scope);
 	dtm_plan_execute(PLAN_MARK_RETRY, values, NULL, false, true);
@@ -211,7 +239,7 @@ void
 dtm_store_stop(const DtmFound *found, const char *reason)
 {
 	DtmStoreScope scope;
-	Datum		values[6];
+	Datum values[6];
 
 	dtm_store_begin(&scope);
 	values[0] = Int64GetDatum(found->id);
@@ -228,8 +256,8 @@ int64
 dtm_store_purge_owned(TimestampTz before, Oid member, bool all)
 {
 	DtmStoreScope scope;
-	Datum		values[3];
-	int64		n;
+	Datum values[3];
+	int64 n;
 
 	dtm_store_begin(&scope);
 	values[0] = TimestampTzGetDatum(before);
@@ -245,15 +273,15 @@ dtm_store_pause_reason(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
-	Datum		values[2];
-	char	   *reason = NULL;
+	Datum values[2];
+	char *reason = NULL;
 
 	dtm_store_begin(&scope);
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
 	if (dtm_plan_execute(PLAN_PAUSE_REASON, values, NULL, true, false) > 0)
 	{
-		Datum		value = dtm_plan_value(0, 1, NULL);
+		Datum value = dtm_plan_value(0, 1, NULL);
 		MemoryContext old = MemoryContextSwitchTo(caller);
 
 		reason = TextDatumGetCString(value);
@@ -267,7 +295,7 @@ void
 dtm_store_pause(const char *reason)
 {
 	DtmStoreScope scope;
-	Datum		values[1];
+	Datum values[1];
 
 	dtm_store_begin(&scope);
 	values[0] = CStringGetTextDatum(reason);
@@ -279,7 +307,7 @@ void
 dtm_store_resume(void)
 {
 	DtmStoreScope scope;
-	Datum		values[2];
+	Datum values[2];
 
 	dtm_store_begin(&scope);
 	dtm_plan_execute(PLAN_RESUME_FORGET, NULL, NULL, false, false);

@@ -22,8 +22,8 @@
 /* The caller's identity, put aside while the store works as the tables' owner. */
 typedef struct DtmStoreScope
 {
-	Oid			user;
-	int			sec_context;
+	Oid user;
+	int sec_context;
 } DtmStoreScope;
 
 /*
@@ -35,7 +35,7 @@ extern void dtm_store_begin(DtmStoreScope *scope);
 extern void dtm_store_end(DtmStoreScope *scope);
 
 /* The extension's oid, InvalidOid when it is not installed in this database. */
-extern Oid	dtm_store_extension(void);
+extern Oid dtm_store_extension(void);
 
 /* ---- submitting (backends) ---- */
 
@@ -52,17 +52,17 @@ extern int64 dtm_store_next_id(void);
 
 typedef struct DtmFound
 {
-	int64		id;
-	Oid			owner;
+	int64 id;
+	Oid owner;
 	DtmTransType type;
-	DtmStatus	status;
+	DtmStatus status;
 	TimestampTz created_at;
-	bool		uncommitted;	/* stored by the current transaction */
-	bool		parked;
-	bytea	   *spec;			/* detoasted, in the caller's context */
-	bytea	   *state;			/* or NULL */
-	char	   *reason;			/* or NULL */
-	Jsonb	   *result;			/* or NULL */
+	bool uncommitted; /* stored by the current transaction */
+	bool parked;
+	bytea *spec;   /* detoasted, in the caller's context */
+	bytea *state;  /* or NULL */
+	char *reason;  /* or NULL */
+	Jsonb *result; /* or NULL */
 } DtmFound;
 
 /*
@@ -89,44 +89,44 @@ extern void dtm_store_resume(void);
 
 typedef struct DtmStoredTrans
 {
-	int64		id;
-	int32		ver;
-	DtmStatus	status;
-	bool		parked;
-	bool		retry;			/* dtm_retry asks for it */
+	int64 id;
+	int32 ver;
+	DtmStatus status;
+	bool parked;
+	bool retry; /* dtm_retry asks for it */
 	TimestampTz next_run_at;
-	Oid			owner;
+	Oid owner;
 	TimestampTz created_at;
 	DtmTransType type;
-	char	   *gid;
-	char	   *reason;			/* or NULL */
-	const char *spec;			/* all in the caller's current context */
-	size_t		spec_len;
+	char *gid;
+	char *reason;     /* or NULL */
+	const char *spec; /* all in the caller's current context */
+	size_t spec_len;
 	const char *state;
-	size_t		state_len;
+	size_t state_len;
 } DtmStoredTrans;
 
 /* Read unfinished transactions; rows that are not there any more are left out. */
-extern int	dtm_store_load(const int64 *ids, int n, DtmStoredTrans *rows);
+extern int dtm_store_load(const int64 *ids, int n, DtmStoredTrans *rows);
 
 typedef struct DtmProgress
 {
-	int64		id;
-	int32		ver;			/* as loaded or last written */
+	int64 id;
+	int32 ver; /* as loaded or last written */
 	DtmTransType type;
-	DtmStatus	status;
-	int32		failures;
-	int32		attempts;
-	int32		retries;
+	DtmStatus status;
+	int32 failures;
+	int32 attempts;
+	int32 retries;
 	TimestampTz created_at;
 	TimestampTz next_run_at;
 	TimestampTz now;
 	const char *state;
-	size_t		state_len;
-	const char *reason;			/* or NULL */
-	size_t		reason_len;
-	bool		release;		/* leaves memory until next_run_at */
-	bool		written;		/* out: false when somebody else changed the row */
+	size_t state_len;
+	const char *reason; /* or NULL */
+	size_t reason_len;
+	bool release; /* leaves memory until next_run_at */
+	bool written; /* out: false when somebody else changed the row */
 } DtmProgress;
 
 /* Write the progress of unfinished ones, one statement for all; sets written. */
@@ -136,15 +136,15 @@ extern void dtm_store_progress(DtmProgress **rows, int n);
 extern void dtm_store_finish(DtmProgress **rows, int n);
 
 /* Transactions whose timer is due, from low on; the timers are deleted. */
-extern int	dtm_store_claim_timers(TimestampTz low, TimestampTz now, int worker, int workers,
-								   int limit, int64 *ids, TimestampTz *due);
+extern int dtm_store_claim_timers(TimestampTz low, TimestampTz now, int worker, int workers,
+								  int limit, int64 *ids, TimestampTz *due);
 
 /* The next timer after "after", or DT_NOEND. */
 extern TimestampTz dtm_store_next_timer(TimestampTz after, int worker, int workers);
 
 /* The next unfinished transactions behind the cursor that are due and not parked. */
-extern int	dtm_store_sweep(int64 after, TimestampTz now, int worker, int workers, int limit,
-							int64 *ids, int64 *last, bool *end);
+extern int dtm_store_sweep(int64 after, TimestampTz now, int worker, int workers, int limit,
+						   int64 *ids, int64 *last, bool *end);
 
 extern void dtm_store_park(int64 id, const char *problem);
 extern int64 dtm_store_purge(TimestampTz before, int limit);
@@ -175,4 +175,4 @@ extern void dtm_store_barrier(const DtmBarrierCall *call, const char *barrier_id
 /* The reason in the call's row, in the caller's context; NULL without such a row. */
 extern char *dtm_store_barrier_reason(const DtmBarrierCall *call, const char *barrier_id);
 
-#endif							/* DTM_STORE_H */
+#endif /* DTM_STORE_H */

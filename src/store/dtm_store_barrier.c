@@ -22,8 +22,8 @@ dtm_store_barrier(const DtmBarrierCall *call, const char *barrier_id, const char
 {
 	const char *origin = dtm_barrier_origin(call->op);
 	DtmStoreScope scope;
-	Datum		values[7];
-	uint64		rows;
+	Datum values[7];
+	uint64 rows;
 
 	dtm_store_begin(&scope);
 	values[0] = CStringGetTextDatum(call->trans_type);
@@ -40,7 +40,7 @@ dtm_store_barrier(const DtmBarrierCall *call, const char *barrier_id, const char
 	*current_rows = 0;
 	for (uint64 i = 0; i < rows; i++)
 	{
-		char	   *op = TextDatumGetCString(dtm_plan_value(i, 1, NULL));
+		char *op = TextDatumGetCString(dtm_plan_value(i, 1, NULL));
 
 		if (strcmp(op, call->op) == 0)
 			(*current_rows)++;
@@ -55,8 +55,8 @@ dtm_store_barrier_reason(const DtmBarrierCall *call, const char *barrier_id)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
-	Datum		values[4];
-	char	   *reason = NULL;
+	Datum values[4];
+	char *reason = NULL;
 
 	dtm_store_begin(&scope);
 	values[0] = CStringGetTextDatum(call->gid);

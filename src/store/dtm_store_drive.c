@@ -19,11 +19,11 @@
 static Datum
 array_of(Datum *values, bool *nulls, int n, Oid type)
 {
-	int16		len;
-	bool		byval;
-	char		align;
-	int			dims[1] = {n};
-	int			lower[1] = {1};
+	int16 len;
+	bool byval;
+	char align;
+	int dims[1] = {n};
+	int lower[1] = {1};
 
 	switch (type)
 	{
@@ -43,14 +43,14 @@ array_of(Datum *values, bool *nulls, int n, Oid type)
 			byval = true;
 			align = TYPALIGN_SHORT;
 			break;
-		default:				/* text, bytea */
+		default: /* text, bytea */
 			len = -1;
 			byval = false;
 			align = TYPALIGN_INT;
 			break;
 	}
-	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lower, type, len, byval,
-											  align));
+	return PointerGetDatum(
+		construct_md_array(values, nulls, 1, dims, lower, type, len, byval, align));
 }
 
 static Datum
@@ -68,10 +68,10 @@ varlena_of(const char *data, size_t len)
 static const char *
 column_bytes(uint64 row, int column, MemoryContext context, size_t *len)
 {
-	bool		isnull;
-	Datum		value = dtm_plan_value(row, column, &isnull);
+	bool isnull;
+	Datum value = dtm_plan_value(row, column, &isnull);
 	struct varlena *bytes;
-	char	   *copy;
+	char *copy;
 
 	*len = 0;
 	if (isnull)
@@ -87,7 +87,7 @@ column_bytes(uint64 row, int column, MemoryContext context, size_t *len)
 static void
 row_to_trans(uint64 row, MemoryContext context, DtmStoredTrans *out)
 {
-	size_t		len;
+	size_t len;
 
 	out->id = DatumGetInt64(dtm_plan_value(row, 1, NULL));
 	out->ver = DatumGetInt32(dtm_plan_value(row, 2, NULL));
@@ -109,9 +109,9 @@ dtm_store_load(const int64 *ids, int n, DtmStoredTrans *rows)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
-	Datum	   *elements;
-	Datum		values[1];
-	int			found;
+	Datum *elements;
+	Datum values[1];
+	int found;
 
 	if (n == 0)
 		return 0;
@@ -139,7 +139,7 @@ dtm_store_load_one(int64 id, DtmStoredTrans *row)
 static void
 mark_written(DtmProgress **rows, int n, uint64 returned)
 {
-	uint64		i;
+	uint64 i;
 
 	if (returned == (uint64) n)
 	{
@@ -151,7 +151,7 @@ mark_written(DtmProgress **rows, int n, uint64 returned)
 		rows[k]->written = false;
 	for (i = 0; i < returned; i++)
 	{
-		int64		id = DatumGetInt64(dtm_plan_value(i, 1, NULL));
+		int64 id = DatumGetInt64(dtm_plan_value(i, 1, NULL));
 
 		for (int k = 0; k < n; k++)
 		{
@@ -167,24 +167,24 @@ mark_written(DtmProgress **rows, int n, uint64 returned)
 /* The columns that both statements take, in the order id, ver, status ... */
 typedef struct Columns
 {
-	Datum	   *id;
-	Datum	   *ver;
-	Datum	   *status;
-	Datum	   *failures;
-	Datum	   *attempts;
-	Datum	   *retries;
-	Datum	   *type;
-	Datum	   *created_at;
-	Datum	   *next_run_at;
-	Datum	   *state;
-	Datum	   *reason;
-	bool	   *no_reason;
+	Datum *id;
+	Datum *ver;
+	Datum *status;
+	Datum *failures;
+	Datum *attempts;
+	Datum *retries;
+	Datum *type;
+	Datum *created_at;
+	Datum *next_run_at;
+	Datum *state;
+	Datum *reason;
+	bool *no_reason;
 } Columns;
 
 static void
 fill_columns(DtmProgress **rows, int n, Columns *c)
 {
-	Datum	   *block = palloc(sizeof(Datum) * n * 11);
+	Datum *block = palloc(sizeof(Datum) * n * 11);
 
 	c->id = block;
 	c->ver = block + n;
@@ -221,10 +221,10 @@ void
 dtm_store_progress(DtmProgress **rows, int n)
 {
 	DtmStoreScope scope;
-	Columns		c;
-	Datum		values[9];
-	uint64		written;
-	int			timers = 0;
+	Columns c;
+	Datum values[9];
+	uint64 written;
+	int timers = 0;
 
 	if (n == 0)
 		return;
@@ -264,9 +264,9 @@ void
 dtm_store_finish(DtmProgress **rows, int n)
 {
 	DtmStoreScope scope;
-	Columns		c;
-	Datum		values[10];
-	uint64		written;
+	Columns c;
+	Datum values[10];
+	uint64 written;
 
 	if (n == 0)
 		return;
@@ -292,8 +292,8 @@ dtm_store_claim_timers(TimestampTz low, TimestampTz now, int worker, int workers
 					   int64 *ids, TimestampTz *due)
 {
 	DtmStoreScope scope;
-	Datum		values[5];
-	int			n;
+	Datum values[5];
+	int n;
 
 	dtm_store_begin(&scope);
 	values[0] = TimestampTzGetDatum(low);
@@ -315,7 +315,7 @@ TimestampTz
 dtm_store_next_timer(TimestampTz after, int worker, int workers)
 {
 	DtmStoreScope scope;
-	Datum		values[3];
+	Datum values[3];
 	TimestampTz next = DT_NOEND;
 
 	dtm_store_begin(&scope);
@@ -333,9 +333,9 @@ dtm_store_sweep(int64 after, TimestampTz now, int worker, int workers, int limit
 				int64 *last, bool *end)
 {
 	DtmStoreScope scope;
-	Datum		values[5];
-	uint64		rows;
-	int			n = 0;
+	Datum values[5];
+	uint64 rows;
+	int n = 0;
 
 	dtm_store_begin(&scope);
 	values[0] = Int64GetDatum(after);
@@ -347,7 +347,7 @@ dtm_store_sweep(int64 after, TimestampTz now, int worker, int workers, int limit
 	*last = after;
 	for (uint64 i = 0; i < rows; i++)
 	{
-		int64		id = DatumGetInt64(dtm_plan_value(i, 1, NULL));
+		int64 id = DatumGetInt64(dtm_plan_value(i, 1, NULL));
 
 		if (DatumGetBool(dtm_plan_value(i, 2, NULL)))
 			ids[n++] = id;
@@ -362,7 +362,7 @@ void
 dtm_store_park(int64 id, const char *problem)
 {
 	DtmStoreScope scope;
-	Datum		values[2];
+	Datum values[2];
 
 	dtm_store_begin(&scope);
 	values[0] = Int64GetDatum(id);
@@ -375,8 +375,8 @@ int64
 dtm_store_purge(TimestampTz before, int limit)
 {
 	DtmStoreScope scope;
-	Datum		values[2];
-	int64		n;
+	Datum values[2];
+	int64 n;
 
 	dtm_store_begin(&scope);
 	values[0] = TimestampTzGetDatum(before);

@@ -25,8 +25,8 @@
 typedef struct PlanDef
 {
 	const char *sql;
-	int			nargs;
-	Oid			types[MAX_ARGS];
+	int nargs;
+	Oid types[MAX_ARGS];
 } PlanDef;
 
 /* clang-format off */
@@ -94,15 +94,34 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
 		3, {TIMESTAMPTZOID, OIDOID, BOOLOID}
 	},
+	[PLAN_CLAIMED] = {
+		"SELECT n.xmin FROM dtm.node AS n"
+		" WHERE n.system_identifier OPERATOR(pg_catalog.=) $1"
+		" AND n.database_oid OPERATOR(pg_catalog.=) $2"
+		" AND n.note IS DISTINCT FROM 'CREATE EXTENSION'",
+		2, {INT8OID, OIDOID}
+	},
+	[PLAN_CLAIM] = {
+		"INSERT INTO dtm.node (system_identifier, database_oid, note)"
+		" VALUES ($1, $2, 'first submit')",
+		2, {INT8OID, OIDOID}
+	},
 	[PLAN_PAUSE_REASON] = {
-		"SELECT CASE WHEN n.system_identifier OPERATOR(pg_catalog.=) 0"
-		" THEN pg_catalog.format('paused by dtm_pause(): %s', n.note)"
-		" ELSE pg_catalog.format('restored or cloned from database %s of system %s',"
-		" n.database_oid, n.system_identifier) END"
-		" FROM dtm.node AS n"
-		" WHERE n.system_identifier OPERATOR(pg_catalog.<>) $1"
-		" OR n.database_oid OPERATOR(pg_catalog.<>) $2"
-		" ORDER BY n.system_identifier OPERATOR(pg_catalog.=) 0 LIMIT 1",
+		"SELECT r.reason FROM ("
+		"SELECT 1 AS rank, pg_catalog.format('paused by dtm_pause(): %s', n.note) AS reason"
+		" FROM dtm.node AS n WHERE n.system_identifier OPERATOR(pg_catalog.=) 0"
+		" UNION ALL SELECT 2, pg_catalog.format('restored or cloned from database %s of system %s',"
+		" n.database_oid, n.system_identifier) FROM dtm.node AS n"
+		" WHERE n.system_identifier OPERATOR(pg_catalog.<>) 0"
+		" AND (n.system_identifier OPERATOR(pg_catalog.<>) $1"
+		" OR n.database_oid OPERATOR(pg_catalog.<>) $2)"
+		" UNION ALL SELECT 3, 'restored: its transactions were not submitted here'"
+		" WHERE EXISTS (SELECT FROM dtm.live)"
+		" AND NOT EXISTS (SELECT FROM dtm.node AS n"
+		" WHERE n.system_identifier OPERATOR(pg_catalog.=) $1"
+		" AND n.database_oid OPERATOR(pg_catalog.=) $2"
+		" AND n.note IS DISTINCT FROM 'CREATE EXTENSION')"
+		") AS r ORDER BY r.rank LIMIT 1",
 		2, {INT8OID, OIDOID}
 	},
 	[PLAN_PAUSE] = {
@@ -230,12 +249,12 @@ uint64
 dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only, bool latest)
 {
 	const PlanDef *def = &plan_defs[id];
-	int			rc;
+	int rc;
 
 	if (plans[id] == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare_cursor(def->sql, def->nargs, (Oid *) def->types,
-											  CURSOR_OPT_GENERIC_PLAN);
+		SPIPlanPtr plan =
+			SPI_prepare_cursor(def->sql, def->nargs, (Oid *) def->types, CURSOR_OPT_GENERIC_PLAN);
 
 		if (plan == NULL)
 			elog(ERROR, "could not prepare statement %d: %s", (int) id,
@@ -258,8 +277,8 @@ dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only,
 Datum
 dtm_plan_value(uint64 row, int column, bool *isnull)
 {
-	bool		null;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &null);
+	bool null;
+	Datum value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &null);
 
 	if (isnull != NULL)
 		*isnull = null;

@@ -23,6 +23,8 @@ typedef enum DtmPlanId
 	PLAN_MARK_RETRY,
 	PLAN_STOP,
 	PLAN_PURGE_OWNED,
+	PLAN_CLAIMED,
+	PLAN_CLAIM,
 	PLAN_PAUSE_REASON,
 	PLAN_PAUSE,
 	PLAN_RESUME_FORGET,
@@ -47,10 +49,10 @@ typedef enum DtmPlanId
  * and nulls as SPI_execute_plan takes them.  latest: see what is committed
  * now instead of with the transaction's snapshot.  Result in SPI_tuptable.
  */
-extern uint64 dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only,
-							   bool latest);
+extern uint64
+dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only, bool latest);
 
 /* One column of one result row; isnull may be NULL when it cannot be NULL. */
 extern Datum dtm_plan_value(uint64 row, int column, bool *isnull);
 
-#endif							/* DTM_STORE_PLANS_H */
+#endif /* DTM_STORE_PLANS_H */

@@ -10,9 +10,12 @@
  */
 #include "postgres.h"
 
+#include <sys/resource.h>
+
 #include "common/string.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "storage/fd.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -23,7 +26,7 @@
 #include "dtm_settings.h"
 #include "dtm_spec.h"
 
-#define HOST_WAITERS 256		/* ids remembered per host */
+#define HOST_WAITERS 256 /* ids remembered per host */
 #define MAX_HOSTS_REMEMBERED 256
 
 /* tag of an alert; ids of transactions are positive */
@@ -31,9 +34,9 @@
 
 typedef struct HostWaiters
 {
-	char		host[NAMEDATALEN * 4];	/* "host:port" */
-	int			n;				/* put in so far; the newest HOST_WAITERS are kept */
-	int64		ids[HOST_WAITERS];
+	char host[NAMEDATALEN * 4]; /* "host:port" */
+	int n;                      /* put in so far; the newest HOST_WAITERS are kept */
+	int64 ids[HOST_WAITERS];
 } HostWaiters;
 
 static uint64
@@ -42,29 +45,67 @@ call_tag2(const DtmHeld *held, uint16 branch, uint8 role)
 	return ((uint64) held->hold << 32) | ((uint64) branch << 8) | role;
 }
 
+/*
+ * Descriptors for connections, beside those that PostgreSQL's own files
+ * need.  The soft limit of this process is raised as far as that goes.
+ */
+static int
+affordable_calls(int wanted)
+{
+	struct rlimit limit;
+	int64 others = max_files_per_process + 100;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return wanted;
+	if ((int64) limit.rlim_cur < wanted + others)
+	{
+		rlim_t before = limit.rlim_cur;
+
+		limit.rlim_cur = limit.rlim_max == RLIM_INFINITY
+			? (rlim_t) (wanted + others)
+			: Min(limit.rlim_max, (rlim_t) (wanted + others));
+		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+			limit.rlim_cur = before;
+	}
+	if ((int64) limit.rlim_cur >= wanted + others)
+		return wanted;
+	ereport(LOG,
+			(errmsg("dtm_pg makes fewer calls at once than dtm.max_inflight: the process may open %lld files only",
+					(long long) limit.rlim_cur),
+			 errhint("Raise the limit of open files of the server.")));
+	return (int) Max((int64) limit.rlim_cur / 2, 16);
+}
+
+static void
+usual_limits(DtmHttpLimits *limits)
+{
+	memset(limits, 0, sizeof(*limits));
+	limits->max_host_calls = dtm_max_host_calls;
+	limits->max_calls = affordable_calls(dtm_max_inflight);
+
+	/* one slow host may not fill the memory: the rest is postponed */
+	limits->max_host_queue = Max(dtm_max_inflight / 2, 1);
+	limits->max_body = (size_t) dtm_max_response_size * 1024;
+	limits->ca_file = dtm_ca_file[0] == '\0' ? NULL : dtm_ca_file;
+}
+
 void
 dtm_calls_init(DtmCoordinator *c)
 {
 	DtmHttpLimits limits;
-	HASHCTL		ctl;
+	HASHCTL ctl;
 
-	memset(&limits, 0, sizeof(limits));
-	limits.max_host_calls = dtm_max_host_calls;
-	limits.max_calls = dtm_max_inflight;
-	limits.max_host_queue = dtm_max_inflight;
-	limits.max_body = (size_t) dtm_max_response_size * 1024;
+	usual_limits(&limits);
 	c->http = dtm_http_new(&limits);
 	if (c->http == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not set up HTTP calls")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not set up HTTP calls")));
 
 	memset(&ctl, 0, sizeof(ctl));
 	ctl.keysize = sizeof(((HostWaiters *) 0)->host);
 	ctl.entrysize = sizeof(HostWaiters);
 	ctl.hcxt = c->context;
-	c->host_waiters = hash_create("dtm waiters per host", 16, &ctl,
-								  HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	c->host_waiters =
+		hash_create("dtm waiters per host", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	dlist_init(&c->waiting_tasks);
 	dtm_calls_configure(c);
 }
@@ -73,7 +114,8 @@ static void *
 arena_alloc(void *context, size_t size)
 {
 	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM) : NULL;
+		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
+		: NULL;
 }
 
 void
@@ -81,9 +123,9 @@ dtm_calls_configure(DtmCoordinator *c)
 {
 	DtmHttpLimits limits;
 	MemoryContext context = AllocSetContextCreate(c->context, "dtm policy", ALLOCSET_SMALL_SIZES);
-	DtmArena	arena = {arena_alloc, context};
-	DtmPolicy  *policy;
-	char		error[256];
+	DtmArena arena = {arena_alloc, context};
+	DtmPolicy *policy;
+	char error[256];
 
 	policy = dtm_policy_parse(dtm_allowed_targets, &arena, error, sizeof(error));
 	if (policy == NULL)
@@ -103,14 +145,7 @@ dtm_calls_configure(DtmCoordinator *c)
 		c->policy_context = context;
 	}
 
-	memset(&limits, 0, sizeof(limits));
-	limits.max_host_calls = dtm_max_host_calls;
-	limits.max_calls = dtm_max_inflight;
-
-	/* one slow host may not fill the memory: the rest is postponed */
-	limits.max_host_queue = Max(dtm_max_inflight / 2, 1);
-	limits.max_body = (size_t) dtm_max_response_size * 1024;
-	limits.ca_file = dtm_ca_file[0] == '\0' ? NULL : dtm_ca_file;
+	usual_limits(&limits);
 	dtm_http_set_limits(c->http, &limits);
 }
 
@@ -119,7 +154,7 @@ dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event)
 {
 	if (c->n_events == c->events_size)
 	{
-		int			size = Max(256, c->events_size * 2);
+		int size = Max(256, c->events_size * 2);
 
 		c->events = c->events == NULL
 			? MemoryContextAlloc(c->context, sizeof(DtmPendingEvent) * size)
@@ -134,8 +169,8 @@ dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event)
 static DtmText
 tick_text(DtmCoordinator *c, const char *data, size_t len)
 {
-	DtmText		result;
-	char	   *copy = MemoryContextAlloc(c->tick_context, len + 1);
+	DtmText result;
+	char *copy = MemoryContextAlloc(c->tick_context, len + 1);
 
 	memcpy(copy, data, len);
 	copy[len] = '\0';
@@ -159,7 +194,7 @@ static void
 end_call(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outcome,
 		 const char *reason)
 {
-	DtmEvent	event;
+	DtmEvent event;
 
 	memset(&event, 0, sizeof(event));
 	event.kind = DTM_EVENT_RESULT;
@@ -176,8 +211,8 @@ end_call(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outco
 static int
 build_headers(const DtmHeld *held, const DtmBranch *branch, const char **lines)
 {
-	DtmText		sources[2];
-	int			n = 0;
+	DtmText sources[2];
+	int n = 0;
 
 	sources[0] = held->trans.headers;
 	sources[1].len = 0;
@@ -186,15 +221,14 @@ build_headers(const DtmHeld *held, const DtmBranch *branch, const char **lines)
 		sources[1] = branch->headers;
 	for (int s = 0; s < 2; s++)
 	{
-		size_t		offset = 0;
-		DtmText		name;
-		DtmText		value;
+		size_t offset = 0;
+		DtmText name;
+		DtmText value;
 
-		while (n < 2 * DTM_MAX_HEADERS &&
-			   dtm_headers_next(sources[s], &offset, &name, &value))
+		while (n < 2 * DTM_MAX_HEADERS && dtm_headers_next(sources[s], &offset, &name, &value))
 		{
-			char	   *line = palloc(name.len + value.len + 3);
-			int			k;
+			char *line = palloc(name.len + value.len + 3);
+			int k;
 
 			memcpy(line, name.data, name.len);
 			memcpy(line + name.len, ": ", 2);
@@ -227,10 +261,10 @@ static void
 start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
 		   DtmText url)
 {
-	char		full[DTM_MAX_URL_LEN + 3 * (DTM_MAX_GID_LEN + 128) + 128];
+	char full[DTM_MAX_URL_LEN + 3 * (DTM_MAX_GID_LEN + 128) + 128];
 	const char *lines[2 * DTM_MAX_HEADERS];
-	DtmText		gid;
-	DtmText		branch_id;
+	DtmText gid;
+	DtmText branch_id;
 	DtmHttpCall request;
 
 	gid.data = held->gid;
@@ -292,10 +326,10 @@ dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 	for (uint32 i = 0; i < held->n_starts; i++)
 	{
 		const DtmCall *call = &held->starts[i];
-		DtmBranch  *branch = call->branch == DTM_BRANCH_TRANS
-			? NULL : &held->trans.branches[call->branch];
-		DtmText		url = branch == NULL ? held->trans.query_url : branch->url[call->role];
-		DtmTarget	target;
+		DtmBranch *branch =
+			call->branch == DTM_BRANCH_TRANS ? NULL : &held->trans.branches[call->branch];
+		DtmText url = branch == NULL ? held->trans.query_url : branch->url[call->role];
+		DtmTarget target;
 
 		pg_atomic_fetch_add_u64(&c->slot->calls, 1);
 		if (dtm_target_parse(url.data, url.len, &target) != NULL)
@@ -320,15 +354,14 @@ dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 static void
 note_host_waiter(DtmCoordinator *c, DtmHeld *held, uint16 branch, uint8 role)
 {
-	DtmText		url = branch == DTM_BRANCH_TRANS
-		? held->trans.query_url : held->trans.branches[branch].url[role];
-	DtmTarget	target;
+	DtmText url =
+		branch == DTM_BRANCH_TRANS ? held->trans.query_url : held->trans.branches[branch].url[role];
+	DtmTarget target;
 	HostWaiters *waiters;
-	char		key[sizeof(((HostWaiters *) 0)->host)];
-	bool		found;
+	char key[sizeof(((HostWaiters *) 0)->host)];
+	bool found;
 
-	if (dtm_target_parse(url.data, url.len, &target) != NULL ||
-		target.host.len + 8 >= sizeof(key))
+	if (dtm_target_parse(url.data, url.len, &target) != NULL || target.host.len + 8 >= sizeof(key))
 		return;
 	memset(key, 0, sizeof(key));
 	snprintf(key, sizeof(key), "%.*s:%u", (int) target.host.len, target.host.data, target.port);
@@ -349,7 +382,7 @@ pull_forward(DtmCoordinator *c)
 
 	while ((host = dtm_http_recovered(c->http)) != NULL)
 	{
-		char		key[sizeof(((HostWaiters *) 0)->host)];
+		char key[sizeof(((HostWaiters *) 0)->host)];
 		HostWaiters *waiters;
 
 		memset(key, 0, sizeof(key));
@@ -385,9 +418,9 @@ reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
 static void
 http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 {
-	DtmHeld    *held = dtm_held_find(c, (int64) done->tag);
-	DtmEvent	event;
-	char		reason[DTM_MAX_ERROR_LEN + 1];
+	DtmHeld *held = dtm_held_find(c, (int64) done->tag);
+	DtmEvent event;
+	char reason[DTM_MAX_ERROR_LEN + 1];
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (done->tag == ALERT_TAG)
@@ -410,14 +443,18 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 	if (done->error == DTM_HTTP_POSTPONED)
 	{
 		event.kind = DTM_EVENT_POSTPONE;
-		event.until = now + (int64) Max(done->retry_after_ms, 1) * 1000;
+
+		/* spread over a fifth of the pause, or all would come back at once */
+		event.until = now +
+			(int64) Max(done->retry_after_ms, 1) * (1000 + (int64) (held->id % 64) * 200 / 64);
 	}
 	else
 	{
 		event.kind = DTM_EVENT_RESULT;
 		event.started_at = now - done->took_us;
 		event.outcome = done->error == DTM_HTTP_OK
-			? dtm_answer_meaning(done->status, done->body, done->body_len) : DTM_OUTCOME_ERROR;
+			? dtm_answer_meaning(done->status, done->body, done->body_len)
+			: DTM_OUTCOME_ERROR;
 	}
 	if (event.kind == DTM_EVENT_POSTPONE || event.outcome != DTM_OUTCOME_SUCCESS)
 		event.reason = tick_text(c, reason, strlen(reason));
@@ -447,7 +484,7 @@ free_task(DtmDatabaseSlot *db)
 void
 dtm_calls_feed_executors(DtmCoordinator *c)
 {
-	bool		handed = false;
+	bool handed = false;
 
 	if (c->n_waiting_tasks == 0 && c->n_tasks == 0)
 		return;
@@ -455,7 +492,7 @@ dtm_calls_feed_executors(DtmCoordinator *c)
 	while (!dlist_is_empty(&c->waiting_tasks))
 	{
 		DtmWaitingTask *waiting = dlist_head_element(DtmWaitingTask, node, &c->waiting_tasks);
-		DtmTask    *task = free_task(c->db);
+		DtmTask *task = free_task(c->db);
 
 		if (task == NULL)
 			break;
@@ -488,8 +525,8 @@ dtm_calls_feed_executors(DtmCoordinator *c)
 static void
 sql_ended(DtmCoordinator *c, const DtmTask *task)
 {
-	DtmHeld    *held = dtm_held_find(c, task->id);
-	DtmEvent	event;
+	DtmHeld *held = dtm_held_find(c, task->id);
+	DtmEvent event;
 
 	if (held == NULL || held->hold != task->hold)
 		return;
@@ -511,8 +548,8 @@ sql_ended(DtmCoordinator *c, const DtmTask *task)
 static void
 collect_tasks(DtmCoordinator *c)
 {
-	DtmTask    *done;
-	int			n = 0;
+	DtmTask *done;
+	int n = 0;
 
 	if (c->n_tasks == 0)
 		return;
@@ -520,7 +557,7 @@ collect_tasks(DtmCoordinator *c)
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < DTM_MAX_TASKS; i++)
 	{
-		DtmTask    *task = &c->db->tasks[i];
+		DtmTask *task = &c->db->tasks[i];
 
 		if (task->state == DTM_TASK_DONE && task->coordinator == c->number &&
 			task->coordinator_generation == c->generation)
@@ -558,7 +595,7 @@ dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held)
 	{
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
-			uint16		branch = i < 0 ? DTM_BRANCH_TRANS : (uint16) i;
+			uint16 branch = i < 0 ? DTM_BRANCH_TRANS : (uint16) i;
 
 			if (dtm_trans_op(&held->trans, branch, (uint8) role)->in_flight)
 				(void) dtm_http_cancel(c->http, (uint64) held->id,
@@ -586,13 +623,13 @@ dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held)
 void
 dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event)
 {
-	DtmOpState *op = dtm_trans_op(unconstify(DtmTrans *, &held->trans), event->branch,
-								  event->role);
-	DtmText		url = event->branch == DTM_BRANCH_TRANS
-		? held->trans.query_url : held->trans.branches[event->branch].url[event->role];
+	DtmOpState *op = dtm_trans_op(unconstify(DtmTrans *, &held->trans), event->branch, event->role);
+	DtmText url = event->branch == DTM_BRANCH_TRANS
+		? held->trans.query_url
+		: held->trans.branches[event->branch].url[event->role];
 	StringInfoData body;
 	DtmHttpCall request;
-	DtmTarget	target;
+	DtmTarget target;
 
 	if (dtm_alert_webhook[0] == '\0' || op->failures < (uint32) dtm_alert_retry_limit)
 		return;
@@ -610,8 +647,8 @@ dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event)
 	appendStringInfoString(&body, ",\"branch\":");
 	escape_json(&body, pnstrdup(url.data == NULL ? "" : url.data, url.len));
 	appendStringInfoString(&body, ",\"error\":");
-	escape_json(&body, pnstrdup(event->reason.data == NULL ? "" : event->reason.data,
-								event->reason.len));
+	escape_json(&body,
+				pnstrdup(event->reason.data == NULL ? "" : event->reason.data, event->reason.len));
 	appendStringInfo(&body, ",\"retry_count\":%u}", op->failures);
 
 	memset(&request, 0, sizeof(request));

@@ -36,11 +36,11 @@
 #include "dtm_settings.h"
 
 #define MAX_WAIT_MS 60000
-#define DDL_WAIT_MS 50			/* while DROP EXTENSION holds the extension */
+#define DDL_WAIT_MS 50 /* while DROP EXTENSION holds the extension */
 #define RATE_INTERVAL_MS 1000
 
 /* First key of the advisory lock that makes a coordinator the only one. */
-#define OWNER_LOCK_KEY 0x64746d	/* "dtm" */
+#define OWNER_LOCK_KEY 0x64746d /* "dtm" */
 
 static DtmCoordinator *self = NULL;
 static DtmWorkerExit leaving = DTM_EXIT_ERROR;
@@ -71,7 +71,7 @@ coordinator_exit(int code, Datum arg)
 		pg_atomic_write_u64(&slot->calls_per_1000s, 0);
 		for (int i = 0; i < DTM_MAX_TASKS; i++)
 		{
-			DtmTask    *task = &self->db->tasks[i];
+			DtmTask *task = &self->db->tasks[i];
 
 			if (task->coordinator == self->number &&
 				(task->state == DTM_TASK_QUEUED || task->state == DTM_TASK_DONE))
@@ -97,7 +97,7 @@ dtm_coordinator_error(DtmCoordinator *c, const char *message)
 {
 	DtmCoordinatorSlot *slot = c->slot;
 	TimestampTz now = GetCurrentTimestamp();
-	char		copy[DTM_WORKER_ERROR];
+	char copy[DTM_WORKER_ERROR];
 
 	strlcpy(copy, message, sizeof(copy));
 	SpinLockAcquire(&slot->error_mutex);
@@ -132,7 +132,7 @@ take_slot(DtmCoordinator *c)
 	c->slot->generation = c->generation;
 	for (int i = 0; i < DTM_MAX_TASKS; i++)
 	{
-		DtmTask    *task = &c->db->tasks[i];
+		DtmTask *task = &c->db->tasks[i];
 
 		/* left behind by a predecessor; a running one is freed when it ends */
 		if (task->coordinator == c->number &&
@@ -150,7 +150,7 @@ take_slot(DtmCoordinator *c)
 static void
 take_ownership(DtmCoordinator *c)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWNER_LOCK_KEY, c->number, 2);
 	StartTransactionCommand();
@@ -207,7 +207,7 @@ static char *
 pause_reason(DtmCoordinator *c)
 {
 	MemoryContext old = CurrentMemoryContext;
-	char	   *reason = NULL;
+	char *reason = NULL;
 
 	/* while DDL has the extension, as at the time of CREATE EXTENSION */
 	while (!dtm_tick_begin(c))
@@ -230,8 +230,8 @@ pause_reason(DtmCoordinator *c)
 static void
 stay_paused(DtmCoordinator *c)
 {
-	char	   *reason = pause_reason(c);
-	uint32		wait_event = dtm_wait_event("DtmCoordinatorPaused");
+	char *reason = pause_reason(c);
+	uint32 wait_event = dtm_wait_event("DtmCoordinatorPaused");
 
 	if (reason == NULL)
 		return;
@@ -249,6 +249,8 @@ stay_paused(DtmCoordinator *c)
 		handle_interrupts(c);
 		pfree(reason);
 		reason = pause_reason(c);
+		if (reason != NULL)
+			dtm_coordinator_error(c, reason);
 	}
 	SpinLockAcquire(&c->slot->error_mutex);
 	c->slot->last_error[0] = '\0';
@@ -284,9 +286,9 @@ prepare_session(void)
 static long
 resident_kb(void)
 {
-	long		size;
-	long		resident = 0;
-	FILE	   *file = fopen("/proc/self/statm", "r");
+	long size;
+	long resident = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
 
 	if (file == NULL)
 		return 0;
@@ -300,17 +302,17 @@ static void
 publish_rates(DtmCoordinator *c)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	uint64		calls;
+	uint64 calls;
 
 	pg_atomic_write_u32(&c->slot->calls_out,
-						dtm_http_calls_out(c->http) + dtm_http_calls_queued(c->http) +
-						c->n_tasks + c->n_waiting_tasks);
+						dtm_http_calls_out(c->http) + dtm_http_calls_queued(c->http) + c->n_tasks +
+							c->n_waiting_tasks);
 	if (!TimestampDifferenceExceeds(c->mark_at, now, RATE_INTERVAL_MS))
 		return;
 	calls = pg_atomic_read_u64(&c->slot->calls);
 	pg_atomic_write_u64(&c->slot->calls_per_1000s,
 						(calls - c->calls_at_mark) * UINT64CONST(1000000000) /
-						(uint64) (now - c->mark_at));
+							(uint64) (now - c->mark_at));
 	c->calls_at_mark = calls;
 	c->mark_at = now;
 	pg_atomic_write_u64(&c->slot->rss_kb, (uint64) resident_kb());
@@ -321,9 +323,9 @@ static long
 nearest_deadline(const DtmCoordinator *c)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		ms = MAX_WAIT_MS;
-	int64		deadline = dtm_held_first_wake(c);
-	int			http = dtm_http_timeout_ms(c->http);
+	int64 ms = MAX_WAIT_MS;
+	int64 deadline = dtm_held_first_wake(c);
+	int http = dtm_http_timeout_ms(c->http);
 
 	if (c->stepping_back)
 		return DDL_WAIT_MS;
@@ -337,7 +339,7 @@ nearest_deadline(const DtmCoordinator *c)
 		deadline = Min(deadline, c->sweep_at);
 	}
 	if (c->n_tasks > 0)
-		deadline = Min(deadline, now + USECS_PER_SEC);	/* an executor may not have come */
+		deadline = Min(deadline, now + USECS_PER_SEC); /* an executor may not have come */
 	if (dtm_retention > 0 && c->number == 0)
 		deadline = Min(deadline, c->purge_at);
 	if (deadline <= now)
@@ -353,7 +355,7 @@ static void
 loop(DtmCoordinator *c)
 {
 	WaitEventSet *set = dtm_create_wait_event_set(3);
-	uint32		wait_event = dtm_wait_event("DtmCoordinatorMain");
+	uint32 wait_event = dtm_wait_event("DtmCoordinatorMain");
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -361,9 +363,9 @@ loop(DtmCoordinator *c)
 
 	for (;;)
 	{
-		WaitEvent	events[3];
-		long		timeout = nearest_deadline(c);
-		bool		inbox_waits;
+		WaitEvent events[3];
+		long timeout = nearest_deadline(c);
+		bool inbox_waits;
 
 		/* with nothing else to do a full inbox must not be slept on */
 		SpinLockAcquire(&c->slot->inbox.mutex);
@@ -405,8 +407,7 @@ dtm_coordinator_main(Datum arg)
 	before_shmem_exit(coordinator_exit, 0);
 
 	BackgroundWorkerInitializeConnectionByOid(c->db->dboid, InvalidOid, 0);
-	c->context = AllocSetContextCreate(TopMemoryContext, "dtm coordinator",
-									   ALLOCSET_DEFAULT_SIZES);
+	c->context = AllocSetContextCreate(TopMemoryContext, "dtm coordinator", ALLOCSET_DEFAULT_SIZES);
 	c->tick_context = AllocSetContextCreate(c->context, "dtm tick", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(c->tick_context);
 	pgstat_report_appname("dtm_pg coordinator");

@@ -29,47 +29,47 @@
 /* A transaction in memory: what the tables say, and the calls that are out for it. */
 typedef struct DtmHeld
 {
-	int64		id;				/* hash key */
-	int32		ver;			/* of the row in dtm.live */
-	Oid			owner;
+	int64 id;  /* hash key */
+	int32 ver; /* of the row in dtm.live */
+	Oid owner;
 	MemoryContext context;
-	DtmArena	arena;
-	char	   *gid;
-	DtmTrans	trans;
-	uint32		hold;			/* number of this stay in memory: late results name another */
-	uint32		calls_out;
+	DtmArena arena;
+	char *gid;
+	DtmTrans trans;
+	uint32 hold; /* number of this stay in memory: late results name another */
+	uint32 calls_out;
 
 	/* what the events of this tick came to */
-	bool		touched;		/* in the tick's list */
-	bool		changed;		/* to be written */
-	bool		flush;			/* ... durably before the calls start */
-	bool		finished;
-	bool		lost;			/* somebody else changed the row: load it again */
-	DtmTime		next_at;
-	DtmCall    *starts;			/* calls to start once it is written */
-	uint32		n_starts;
-	uint32		starts_size;
+	bool touched; /* in the tick's list */
+	bool changed; /* to be written */
+	bool flush;   /* ... durably before the calls start */
+	bool finished;
+	bool lost; /* somebody else changed the row: load it again */
+	DtmTime next_at;
+	DtmCall *starts; /* calls to start once it is written */
+	uint32 n_starts;
+	uint32 starts_size;
 	DtmProgress progress;
-	uint32		write_failures; /* in a row, because of locks */
+	uint32 write_failures; /* in a row, because of locks */
 
 	/* in the heap of those that wait in memory */
-	bool		in_heap;
-	DtmTime		wake_at;
+	bool in_heap;
+	DtmTime wake_at;
 	pairingheap_node heap_node;
 } DtmHeld;
 
 /* An event that waits for the next tick. */
 typedef struct DtmPendingEvent
 {
-	int64		id;
-	DtmEvent	event;			/* texts in the tick's context */
+	int64 id;
+	DtmEvent event; /* texts in the tick's context */
 } DtmPendingEvent;
 
 typedef struct DtmIdList
 {
-	int64	   *ids;
-	int			n;
-	int			size;
+	int64 *ids;
+	int n;
+	int size;
 } DtmIdList;
 
 #define DTM_MAX_SHUNNED 64
@@ -80,74 +80,74 @@ typedef struct DtmIdList
 /* A transaction that can neither be driven nor parked. */
 typedef struct DtmShunned
 {
-	int64		id;
+	int64 id;
 	TimestampTz until;
 } DtmShunned;
 
 /* A sql: call that waits for a free task. */
 typedef struct DtmWaitingTask
 {
-	dlist_node	node;
-	int64		id;
-	uint32		hold;
-	uint16		branch;
-	uint8		role;
-	uint8		op;
-	int32		timeout_ms;
+	dlist_node node;
+	int64 id;
+	uint32 hold;
+	uint16 branch;
+	uint8 role;
+	uint8 op;
+	int32 timeout_ms;
 } DtmWaitingTask;
 
 typedef struct DtmCoordinator
 {
-	int			database;		/* slot */
-	int			number;			/* of this coordinator, 0 .. workers - 1 */
-	int			workers;
-	uint64		generation;
+	int database; /* slot */
+	int number;   /* of this coordinator, 0 .. workers - 1 */
+	int workers;
+	uint64 generation;
 	DtmDatabaseSlot *db;
 	DtmCoordinatorSlot *slot;
-	DtmHttp    *http;
-	DtmPolicy  *policy;
+	DtmHttp *http;
+	DtmPolicy *policy;
 	MemoryContext policy_context;
-	MemoryContext context;		/* "dtm coordinator" */
+	MemoryContext context;      /* "dtm coordinator" */
 	MemoryContext tick_context; /* "dtm tick" */
 
-	HTAB	   *held;
-	uint32		holds;			/* given out so far */
-	int			n_held;
-	pairingheap *heap;			/* by wake_at */
+	HTAB *held;
+	uint32 holds; /* given out so far */
+	int n_held;
+	pairingheap *heap; /* by wake_at */
 
 	/* filled between ticks, in tick_context */
 	DtmPendingEvent *events;
-	int			n_events;
-	int			events_size;
+	int n_events;
+	int events_size;
 
-	DtmIdList	load;			/* to be loaded, or looked at again */
-	DtmIdList	retry;			/* likewise, and what waits in them is due now */
+	DtmIdList load;  /* to be loaded, or looked at again */
+	DtmIdList retry; /* likewise, and what waits in them is due now */
 
 	/* finding work in the tables */
-	bool		sweeping;
-	bool		sweep_again;
-	int64		sweep_cursor;
-	TimestampTz sweep_at;		/* next safety sweep */
-	TimestampTz timer_low;		/* timers before it were claimed */
-	TimestampTz next_timer;		/* DT_NOBEGIN: not known */
+	bool sweeping;
+	bool sweep_again;
+	int64 sweep_cursor;
+	TimestampTz sweep_at;   /* next safety sweep */
+	TimestampTz timer_low;  /* timers before it were claimed */
+	TimestampTz next_timer; /* DT_NOBEGIN: not known */
 	TimestampTz purge_at;
-	XLogRecPtr	flush_up_to;	/* commits of others that must be durable before we call */
+	XLogRecPtr flush_up_to; /* commits of others that must be durable before we call */
 
 	/* sql: calls */
-	dlist_head	waiting_tasks;
-	int			n_waiting_tasks;
-	int			n_tasks;		/* handed to executors */
+	dlist_head waiting_tasks;
+	int n_waiting_tasks;
+	int n_tasks; /* handed to executors */
 
 	/* who waits because of which host, to be pulled forward */
-	HTAB	   *host_waiters;
+	HTAB *host_waiters;
 
-	Oid			extension;		/* as of the last transaction */
-	int			failed_ticks;	/* in a row */
-	TimestampTz logged_at;		/* what would fill the log is not said each time */
-	DtmShunned	shunned[DTM_MAX_SHUNNED];
-	int			next_shunned;
-	bool		stepping_back;	/* the extension is locked by DDL: do not look for a while */
-	uint64		calls_at_mark;
+	Oid extension;         /* as of the last transaction */
+	int failed_ticks;      /* in a row */
+	TimestampTz logged_at; /* what would fill the log is not said each time */
+	DtmShunned shunned[DTM_MAX_SHUNNED];
+	int next_shunned;
+	bool stepping_back; /* the extension is locked by DDL: do not look for a while */
+	uint64 calls_at_mark;
 	TimestampTz mark_at;
 } DtmCoordinator;
 
@@ -242,4 +242,4 @@ extern void dtm_coordinator_works(DtmCoordinator *c);
 extern void dtm_coordinator_error(DtmCoordinator *c, const char *message);
 extern void dtm_coordinator_leave(DtmCoordinator *c, DtmWorkerExit why);
 
-#endif							/* DTM_COORDINATOR_H */
+#endif /* DTM_COORDINATOR_H */

@@ -34,7 +34,7 @@
 static ProcessUtility_hook_type previous_hook = NULL;
 
 /* The database whose workers this transaction keeps away. */
-static Oid	aside = InvalidOid;
+static Oid aside = InvalidOid;
 
 /* The database that must have no sessions for this statement, or InvalidOid. */
 static Oid
@@ -47,9 +47,9 @@ database_in_the_way(Node *statement, bool *creates)
 		return get_database_oid(((RenameStmt *) statement)->subname, true);
 	if (IsA(statement, AlterDatabaseStmt))
 	{
-		ListCell   *cell;
+		ListCell *cell;
 
-		foreach(cell, ((AlterDatabaseStmt *) statement)->options)
+		foreach (cell, ((AlterDatabaseStmt *) statement)->options)
 		{
 			if (strcmp(((DefElem *) lfirst(cell))->defname, "tablespace") == 0)
 				return get_database_oid(((AlterDatabaseStmt *) statement)->dbname, true);
@@ -57,12 +57,12 @@ database_in_the_way(Node *statement, bool *creates)
 	}
 	if (IsA(statement, CreatedbStmt))
 	{
-		ListCell   *cell;
+		ListCell *cell;
 
 		*creates = true;
-		foreach(cell, ((CreatedbStmt *) statement)->options)
+		foreach (cell, ((CreatedbStmt *) statement)->options)
 		{
-			DefElem    *option = (DefElem *) lfirst(cell);
+			DefElem *option = (DefElem *) lfirst(cell);
 
 			if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
 				return get_database_oid(defGetString(option), true);
@@ -74,8 +74,8 @@ database_in_the_way(Node *statement, bool *creates)
 static bool
 may_create_databases(void)
 {
-	HeapTuple	tuple;
-	bool		result = superuser();
+	HeapTuple tuple;
+	bool result = superuser();
 
 	if (!result)
 	{
@@ -97,8 +97,8 @@ step_aside(Oid dboid)
 
 	for (;;)
 	{
-		int			i;
-		int			alive = 0;
+		int i;
+		int alive = 0;
 
 		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 		i = dtm_shmem_find(dboid);
@@ -107,7 +107,7 @@ step_aside(Oid dboid)
 			DtmDatabaseSlot *db = &dtm_shared->databases[i];
 
 			if (db->aside_for != 0 && db->aside_for != MyProcPid)
-				i = -1;			/* somebody else is at it already */
+				i = -1; /* somebody else is at it already */
 			else
 			{
 				db->aside_for = MyProcPid;
@@ -149,7 +149,7 @@ step_aside(Oid dboid)
 static void
 step_back(XactEvent event, void *arg)
 {
-	int			i;
+	int i;
 
 	(void) arg;
 	if (!OidIsValid(aside) ||
@@ -167,18 +167,29 @@ step_back(XactEvent event, void *arg)
 static bool
 names_this_extension(Node *statement)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (IsA(statement, AlterExtensionStmt))
 		return strcmp(((AlterExtensionStmt *) statement)->extname, "dtm_pg") == 0;
 	if (!IsA(statement, DropStmt) || ((DropStmt *) statement)->removeType != OBJECT_EXTENSION)
 		return false;
-	foreach(cell, ((DropStmt *) statement)->objects)
+	foreach (cell, ((DropStmt *) statement)->objects)
 	{
 		if (strcmp(strVal(lfirst(cell)), "dtm_pg") == 0)
 			return true;
 	}
 	return false;
+}
+
+/* The rows that say where the transactions are from, as a restore loads them. */
+static bool
+fills_node(Node *statement)
+{
+	CopyStmt *copy = (CopyStmt *) statement;
+
+	return IsA(statement, CopyStmt) && copy->is_from && copy->relation != NULL &&
+		strcmp(copy->relation->relname, "node") == 0 &&
+		(copy->relation->schemaname == NULL || strcmp(copy->relation->schemaname, "dtm") == 0);
 }
 
 /* What a coordinator would find only by looking. */
@@ -190,6 +201,9 @@ tell_workers(Node *statement)
 		((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED &&
 		dtm_shmem_find(MyDatabaseId) >= 0)
 		dtm_shmem_deliver(MyDatabaseId, NULL, 0, true, InvalidXLogRecPtr);
+
+	if (fills_node(statement))
+		dtm_wake_at_commit(DTM_INBOX_CONTROL);
 
 	/* dropped: leave; updated: try again whether its version is known */
 	if (names_this_extension(statement))
@@ -204,9 +218,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
 				DestReceiver *dest, QueryCompletion *completion)
 {
-	Node	   *statement = pstmt->utilityStmt;
-	bool		creates = false;
-	Oid			dboid = InvalidOid;
+	Node *statement = pstmt->utilityStmt;
+	bool creates = false;
+	Oid dboid = InvalidOid;
 
 	if (dtm_shared != NULL &&
 		(IsA(statement, DropdbStmt) || IsA(statement, RenameStmt) ||
@@ -238,7 +252,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	/* a copy of a database with the extension has it too */
 	if (creates && dtm_shared != NULL)
 	{
-		Oid			created = get_database_oid(((CreatedbStmt *) statement)->dbname, true);
+		Oid created = get_database_oid(((CreatedbStmt *) statement)->dbname, true);
 
 		if (OidIsValid(created))
 			dtm_wake_launcher_at_commit(created);

@@ -40,8 +40,8 @@
 #include "dtm_spec.h"
 #include "dtm_store.h"
 
-#define IDLE_MS 10000			/* then it leaves */
-#define START_TIMEOUT_MS 15000	/* a registered executor that does not come */
+#define IDLE_MS 10000          /* then it leaves */
+#define START_TIMEOUT_MS 15000 /* a registered executor that does not come */
 
 /* The barrier row of the executor itself; the function's own begin at "01". */
 #define SQL_BARRIER_ID "sql"
@@ -49,7 +49,7 @@
 DtmCallContext dtm_call_context = {NULL, NULL, NULL, NULL};
 
 static DtmDatabaseSlot *db = NULL;
-static int	my_number = -1;
+static int my_number = -1;
 
 /* ---- starting executors (coordinator) ---- */
 
@@ -58,9 +58,9 @@ static int
 executor_to_start(DtmDatabaseSlot *slot)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			queued = 0;
-	int			idle = 0;
-	int			free_number = -1;
+	int queued = 0;
+	int idle = 0;
+	int free_number = -1;
 
 	for (int i = 0; i < DTM_MAX_TASKS; i++)
 	{
@@ -87,7 +87,7 @@ dtm_executor_ensure(int database)
 {
 	static bool failure_reported = false;
 	DtmDatabaseSlot *slot = &dtm_shared->databases[database];
-	int			number;
+	int number;
 
 	for (;;)
 	{
@@ -114,7 +114,8 @@ dtm_executor_ensure(int database)
 			if (!failure_reported)
 				ereport(WARNING,
 						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("dtm_pg could not start an executor for sql: branches: no free background worker slot"),
+						 errmsg(
+							 "dtm_pg could not start an executor for sql: branches: no free background worker slot"),
 						 errhint("Raise max_worker_processes and restart the server.")));
 			failure_reported = true;
 			return false;
@@ -135,7 +136,7 @@ finish_task(DtmTask *task, DtmOutcome outcome, const char *reason)
 	task->state = DTM_TASK_DONE;
 	if (db->coordinators[task->coordinator].generation != task->coordinator_generation ||
 		db->coordinators[task->coordinator].pid == 0)
-		task->state = DTM_TASK_FREE;	/* nobody is there to take it */
+		task->state = DTM_TASK_FREE; /* nobody is there to take it */
 	else
 		dtm_shmem_wake(db->coordinators[task->coordinator].proc);
 }
@@ -166,12 +167,12 @@ executor_exit(int code, Datum arg)
 static DtmTask *
 take_task(void)
 {
-	DtmTask    *oldest = NULL;
+	DtmTask *oldest = NULL;
 
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < DTM_MAX_TASKS; i++)
 	{
-		DtmTask    *task = &db->tasks[i];
+		DtmTask *task = &db->tasks[i];
 
 		if (task->state == DTM_TASK_QUEUED && (oldest == NULL || task->serial < oldest->serial))
 			oldest = task;
@@ -191,7 +192,8 @@ static void *
 arena_alloc(void *context, size_t size)
 {
 	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM) : NULL;
+		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
+		: NULL;
 }
 
 /*
@@ -202,14 +204,14 @@ arena_alloc(void *context, size_t size)
 static void
 call_function(Oid role, const char *function, DtmText search_path, DtmText payload)
 {
-	Oid			save_user;
-	int			save_context;
-	int			nest_level;
-	char	   *json = payload.len > 0 ? pnstrdup(payload.data, payload.len) : "{}";
-	Datum		values[1];
-	Oid			types[1] = {JSONBOID};
-	char	   *statement = psprintf("SELECT %s($1)", function);
-	int			rc;
+	Oid save_user;
+	int save_context;
+	int nest_level;
+	char *json = payload.len > 0 ? pnstrdup(payload.data, payload.len) : "{}";
+	Datum values[1];
+	Oid types[1] = {JSONBOID};
+	char *statement = psprintf("SELECT %s($1)", function);
+	int rc;
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 		ereport(ERROR,
@@ -218,8 +220,9 @@ call_function(Oid role, const char *function, DtmText search_path, DtmText paylo
 
 	values[0] = DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 	GetUserIdAndSecContext(&save_user, &save_context);
-	SetUserIdAndSecContext(role, save_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(role,
+						   save_context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
 	nest_level = NewGUCNestLevel();
 	if (search_path.len > 0)
 		(void) set_config_option("search_path", pnstrdup(search_path.data, search_path.len),
@@ -244,15 +247,15 @@ static void
 run_in_transaction(const DtmTask *task)
 {
 	DtmStoredTrans row;
-	DtmTrans	trans;
-	DtmArena	arena = {arena_alloc, CurrentMemoryContext};
-	DtmText		function;
-	DtmText		payload = {NULL, 0};
+	DtmTrans trans;
+	DtmArena arena = {arena_alloc, CurrentMemoryContext};
+	DtmText function;
+	DtmText payload = {NULL, 0};
 	const char *op = dtm_op_name((DtmOp) task->op);
 	const char *branch_id = "00";
 	DtmBarrierCall call;
-	int			origin_rows;
-	int			current_rows;
+	int origin_rows;
+	int current_rows;
 
 	if (!dtm_store_load_one(task->id, &row))
 		ereport(ERROR,
@@ -262,13 +265,12 @@ run_in_transaction(const DtmTask *task)
 	trans.created_at = row.created_at;
 	if (dtm_spec_unpack(row.spec, row.spec_len, &arena, &trans) != DTM_OK)
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the stored transaction cannot be read")));
+				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored transaction cannot be read")));
 	if (task->branch == DTM_BRANCH_TRANS)
 		function = trans.query_sql_name;
 	else if (task->branch < trans.n_branches && task->role < DTM_ROLES)
 	{
-		DtmBranch  *branch = &trans.branches[task->branch];
+		DtmBranch *branch = &trans.branches[task->branch];
 
 		function = branch->sql_name[task->role];
 		payload = branch->payload;
@@ -297,9 +299,9 @@ run_in_transaction(const DtmTask *task)
 static DtmOutcome
 outcome_of_error(const ErrorData *error, const DtmTask *task, char *reason, size_t size)
 {
-	char		state[6];
-	bool		is_answer = error->sqlerrcode == DTM_ERRCODE_FAIL ||
-		error->sqlerrcode == DTM_ERRCODE_ONGOING;
+	char state[6];
+	bool is_answer =
+		error->sqlerrcode == DTM_ERRCODE_FAIL || error->sqlerrcode == DTM_ERRCODE_ONGOING;
 
 	for (int i = 0; i < 5; i++)
 		state[i] = PGUNSIXBIT(error->sqlerrcode >> (6 * i));
@@ -310,7 +312,7 @@ outcome_of_error(const ErrorData *error, const DtmTask *task, char *reason, size
 	else
 	{
 		/* where it happened, in the user's own code: the first line of the context */
-		int			where = error->context == NULL ? 0 : (int) strcspn(error->context, "\n");
+		int where = error->context == NULL ? 0 : (int) strcspn(error->context, "\n");
 
 		snprintf(reason, size, "%s: %s%s%s%s%.*s", state, error->message,
 				 error->detail == NULL ? "" : " - ", error->detail == NULL ? "" : error->detail,
@@ -327,9 +329,9 @@ outcome_of_error(const ErrorData *error, const DtmTask *task, char *reason, size
 static void
 run_task(DtmTask *shared_task, MemoryContext context)
 {
-	DtmTask		task = *shared_task;
+	DtmTask task = *shared_task;
 	volatile DtmOutcome outcome = DTM_OUTCOME_SUCCESS;
-	char		reason[DTM_TASK_REASON];
+	char reason[DTM_TASK_REASON];
 
 	reason[0] = '\0';
 	pgstat_report_activity(STATE_RUNNING, "dtm: sql branch");
@@ -347,7 +349,7 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -376,7 +378,7 @@ dtm_executor_main(Datum arg)
 {
 	MemoryContext context;
 	TimestampTz idle_since;
-	uint32		wait_event;
+	uint32 wait_event;
 
 	dtm_process_signals();
 	db = &dtm_shared->databases[DTM_PROCESS_DATABASE(arg)];
@@ -408,7 +410,7 @@ dtm_executor_main(Datum arg)
 	idle_since = GetCurrentTimestamp();
 	for (;;)
 	{
-		DtmTask    *task;
+		DtmTask *task;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)

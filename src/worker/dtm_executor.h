@@ -25,4 +25,4 @@ typedef struct DtmCallContext
 
 extern DtmCallContext dtm_call_context;
 
-#endif							/* DTM_EXECUTOR_H */
+#endif /* DTM_EXECUTOR_H */

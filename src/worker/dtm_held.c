@@ -20,8 +20,8 @@
 
 typedef struct HeldEntry
 {
-	int64		id;
-	DtmHeld    *held;
+	int64 id;
+	DtmHeld *held;
 } HeldEntry;
 
 static void *
@@ -48,21 +48,21 @@ compare_wake(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 void
 dtm_held_init(DtmCoordinator *c)
 {
-	HASHCTL		ctl;
+	HASHCTL ctl;
 
 	memset(&ctl, 0, sizeof(ctl));
 	ctl.keysize = sizeof(int64);
 	ctl.entrysize = sizeof(HeldEntry);
 	ctl.hcxt = c->context;
-	c->held = hash_create("dtm held transactions", 1024, &ctl,
-						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	c->held =
+		hash_create("dtm held transactions", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	c->heap = pairingheap_allocate(compare_wake, NULL);
 }
 
 DtmHeld *
 dtm_held_find(DtmCoordinator *c, int64 id)
 {
-	HeldEntry  *entry = hash_search(c->held, &id, HASH_FIND, NULL);
+	HeldEntry *entry = hash_search(c->held, &id, HASH_FIND, NULL);
 
 	return entry == NULL ? NULL : entry->held;
 }
@@ -70,14 +70,14 @@ dtm_held_find(DtmCoordinator *c, int64 id)
 DtmHeld *
 dtm_held_add(DtmCoordinator *c, const DtmStoredTrans *row, const char **problem)
 {
-	MemoryContext context = AllocSetContextCreate(c->context, "dtm trans",
-												  0, 1024, ALLOCSET_DEFAULT_MAXSIZE);
+	MemoryContext context =
+		AllocSetContextCreate(c->context, "dtm trans", 0, 1024, ALLOCSET_DEFAULT_MAXSIZE);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	DtmHeld    *held = palloc0(sizeof(DtmHeld));
-	char	   *spec = palloc(row->spec_len);
-	char	   *state = row->state_len > 0 ? palloc(row->state_len) : NULL;
-	HeldEntry  *entry;
-	DtmRc		rc;
+	DtmHeld *held = palloc0(sizeof(DtmHeld));
+	char *spec = palloc(row->spec_len);
+	char *state = row->state_len > 0 ? palloc(row->state_len) : NULL;
+	HeldEntry *entry;
+	DtmRc rc;
 
 	held->id = row->id;
 	held->hold = ++c->holds;
@@ -100,7 +100,8 @@ dtm_held_add(DtmCoordinator *c, const DtmStoredTrans *row, const char **problem)
 		rc = DTM_INVALID;
 	if (rc != DTM_OK)
 	{
-		*problem = rc == DTM_NOMEM ? "out of memory while loading the transaction"
+		*problem = rc == DTM_NOMEM
+			? "out of memory while loading the transaction"
 			: "the stored transaction cannot be read: its packed columns are damaged or of a newer version";
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(context);
@@ -109,7 +110,7 @@ dtm_held_add(DtmCoordinator *c, const DtmStoredTrans *row, const char **problem)
 	held->trans.status = row->status;
 	if (row->reason != NULL)
 	{
-		char	   *reason = pstrdup(row->reason);
+		char *reason = pstrdup(row->reason);
 
 		held->trans.reason.data = reason;
 		held->trans.reason.len = (uint32) strlen(reason);
@@ -168,7 +169,7 @@ dtm_held_first_wake(const DtmCoordinator *c)
 DtmHeld *
 dtm_held_next_due(DtmCoordinator *c, DtmTime now)
 {
-	DtmHeld    *held;
+	DtmHeld *held;
 
 	if (dtm_held_first_wake(c) > now)
 		return NULL;
@@ -181,7 +182,7 @@ dtm_held_next_due(DtmCoordinator *c, DtmTime now)
 static int32
 worst_failures(const DtmTrans *trans)
 {
-	uint32		worst = trans->query.failures;
+	uint32 worst = trans->query.failures;
 
 	for (int i = 0; i < trans->n_branches; i++)
 	{
@@ -200,7 +201,7 @@ void
 dtm_held_fill_progress(DtmHeld *held, TimestampTz now)
 {
 	DtmProgress *p = &held->progress;
-	char	   *buffer = palloc(dtm_state_bound(&held->trans));
+	char *buffer = palloc(dtm_state_bound(&held->trans));
 
 	memset(p, 0, sizeof(*p));
 	p->id = held->id;
@@ -227,11 +228,10 @@ dtm_ids_add(DtmCoordinator *c, DtmIdList *list, int64 id)
 {
 	if (list->n == list->size)
 	{
-		int			size = Max(256, list->size * 2);
+		int size = Max(256, list->size * 2);
 
-		list->ids = list->ids == NULL
-			? MemoryContextAlloc(c->context, sizeof(int64) * size)
-			: repalloc(list->ids, sizeof(int64) * size);
+		list->ids = list->ids == NULL ? MemoryContextAlloc(c->context, sizeof(int64) * size)
+									  : repalloc(list->ids, sizeof(int64) * size);
 		list->size = size;
 	}
 	list->ids[list->n++] = id;

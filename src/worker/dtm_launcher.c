@@ -38,15 +38,15 @@
 #include "dtm_process.h"
 #include "dtm_settings.h"
 
-#define RESCAN_MS 60000			/* look for databases nobody told us of */
-#define BUSY_MS 250				/* while something is starting or waits for its back-off */
-#define START_TIMEOUT_MS 15000	/* a registered worker that does not come */
+#define RESCAN_MS 60000        /* look for databases nobody told us of */
+#define BUSY_MS 250            /* while something is starting or waits for its back-off */
+#define START_TIMEOUT_MS 15000 /* a registered worker that does not come */
 #define MAX_BACKOFF_MS 60000
 
 /* Databases in which the extension was not found; forgotten on request. */
 static Oid *absent = NULL;
-static int	n_absent = 0;
-static int	absent_size = 0;
+static int n_absent = 0;
+static int absent_size = 0;
 
 static bool slots_exhausted_reported = false;
 
@@ -69,9 +69,8 @@ note_absent(Oid dboid)
 	if (n_absent == absent_size)
 	{
 		absent_size = Max(64, absent_size * 2);
-		absent = absent == NULL
-			? MemoryContextAlloc(TopMemoryContext, absent_size * sizeof(Oid))
-			: repalloc(absent, absent_size * sizeof(Oid));
+		absent = absent == NULL ? MemoryContextAlloc(TopMemoryContext, absent_size * sizeof(Oid))
+								: repalloc(absent, absent_size * sizeof(Oid));
 	}
 	absent[n_absent++] = dboid;
 }
@@ -107,11 +106,11 @@ static Oid *
 scan_databases(int *n)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Oid		   *result;
-	int			size = 64;
-	Relation	rel;
+	Oid *result;
+	int size = 64;
+	Relation rel;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	*n = 0;
 	result = palloc(size * sizeof(Oid));
@@ -159,8 +158,7 @@ tend_coordinator(int database, int number, int wanted, TimestampTz now)
 
 	if (slot->state == DTM_WORKER_STARTING)
 	{
-		if (slot->pid == 0 &&
-			TimestampDifferenceExceeds(slot->started_at, now, START_TIMEOUT_MS))
+		if (slot->pid == 0 && TimestampDifferenceExceeds(slot->started_at, now, START_TIMEOUT_MS))
 		{
 			slot->state = DTM_WORKER_NONE;
 			slot->last_exit = DTM_EXIT_ERROR;
@@ -183,7 +181,7 @@ tend_coordinator(int database, int number, int wanted, TimestampTz now)
 			return true;
 		}
 		if (slot->workers != wanted || number >= wanted)
-			kill(slot->pid, SIGTERM);	/* dtm.workers changed: all start anew */
+			kill(slot->pid, SIGTERM); /* dtm.workers changed: all start anew */
 		return slot->workers != wanted;
 	}
 	if (number >= wanted)
@@ -228,9 +226,9 @@ static bool
 tend_database(int database, TimestampTz now)
 {
 	DtmDatabaseSlot *db = &dtm_shared->databases[database];
-	int			wanted = Min(dtm_workers, DTM_MAX_COORDINATORS);
-	bool		busy = false;
-	bool		empty = true;
+	int wanted = Min(dtm_workers, DTM_MAX_COORDINATORS);
+	bool busy = false;
+	bool empty = true;
 
 	if (db->aside_for != 0)
 	{
@@ -275,9 +273,9 @@ tend_database(int database, TimestampTz now)
 static bool
 take_requests(void)
 {
-	Oid			requests[DTM_MAX_REQUESTS];
-	int			n;
-	bool		rescan;
+	Oid requests[DTM_MAX_REQUESTS];
+	int n;
+	bool rescan;
 
 	SpinLockAcquire(&dtm_shared->request_mutex);
 	n = dtm_shared->n_requests;
@@ -289,7 +287,7 @@ take_requests(void)
 
 	for (int i = 0; i < n; i++)
 	{
-		int			slot;
+		int slot;
 
 		forget_absent(requests[i]);
 		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
@@ -316,7 +314,7 @@ release_dropped(const Oid *oids, int n)
 	for (int i = 0; i < dtm_shared->n_databases; i++)
 	{
 		DtmDatabaseSlot *db = &dtm_shared->databases[i];
-		bool		there = db->dboid == InvalidOid;
+		bool there = db->dboid == InvalidOid;
 
 		for (int k = 0; k < n && !there; k++)
 			there = oids[k] == db->dboid;
@@ -332,8 +330,8 @@ static void
 claim_databases(void)
 {
 	static bool full_reported = false;
-	int			n;
-	Oid		   *oids = scan_databases(&n);
+	int n;
+	Oid *oids = scan_databases(&n);
 
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 	release_dropped(oids, n);
@@ -357,7 +355,7 @@ claim_databases(void)
 	/* forget databases that are gone, so that the list does not grow for ever */
 	for (int i = n_absent - 1; i >= 0; i--)
 	{
-		bool		there = false;
+		bool there = false;
 
 		for (int k = 0; k < n && !there; k++)
 			there = oids[k] == absent[i];
@@ -372,7 +370,7 @@ dtm_launcher_main(Datum arg)
 {
 	MemoryContext round;
 	TimestampTz last_scan = 0;
-	uint32		wait_event;
+	uint32 wait_event;
 
 	(void) arg;
 	dtm_process_signals();
@@ -397,8 +395,8 @@ dtm_launcher_main(Datum arg)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		bool		busy = false;
-		bool		asked = take_requests();
+		bool busy = false;
+		bool asked = take_requests();
 
 		if (asked || last_scan == 0 || TimestampDifferenceExceeds(last_scan, now, RESCAN_MS))
 		{

@@ -39,4 +39,4 @@ extern void dtm_process_signals(void);
 /* Start executors when there is more to do than they can take; by the coordinator. */
 extern bool dtm_executor_ensure(int database);
 
-#endif							/* DTM_PROCESS_H */
+#endif /* DTM_PROCESS_H */

@@ -20,7 +20,7 @@
 #include "dtm_settings.h"
 #include "dtm_shmem.h"
 
-DtmShared  *dtm_shared = NULL;
+DtmShared *dtm_shared = NULL;
 
 static shmem_startup_hook_type previous_startup_hook = NULL;
 #if DTM_HAS_SHMEM_REQUEST_HOOK
@@ -64,7 +64,7 @@ init_coordinator(DtmCoordinatorSlot *slot)
 static void
 startup_shared(void)
 {
-	bool		found;
+	bool found;
 
 	if (previous_startup_hook)
 		previous_startup_hook();
@@ -123,7 +123,7 @@ dtm_shmem_find(Oid dboid)
 int
 dtm_shmem_claim(Oid dboid)
 {
-	int			i = dtm_shmem_find(dboid);
+	int i = dtm_shmem_find(dboid);
 
 	if (i >= 0)
 		return i;
@@ -164,8 +164,8 @@ dtm_shmem_wake(int proc)
 void
 dtm_shmem_request(Oid dboid)
 {
-	bool		known = false;
-	int			proc;
+	bool known = false;
+	int proc;
 
 	SpinLockAcquire(&dtm_shared->request_mutex);
 	for (int i = 0; i < dtm_shared->n_requests && !known; i++)
@@ -187,7 +187,7 @@ static bool
 inbox_put(DtmInbox *inbox, const int64 *ids, int n, int worker, int workers, bool overflow,
 		  XLogRecPtr not_flushed)
 {
-	bool		put = overflow;
+	bool put = overflow;
 
 	SpinLockAcquire(&inbox->mutex);
 	for (int i = 0; i < n; i++)
@@ -211,7 +211,7 @@ inbox_put(DtmInbox *inbox, const int64 *ids, int n, int worker, int workers, boo
 void
 dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr not_flushed)
 {
-	int			i = dtm_shmem_find(dboid);
+	int i = dtm_shmem_find(dboid);
 	DtmDatabaseSlot *db;
 
 	if (i < 0)
@@ -223,8 +223,8 @@ dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr 
 	for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
 	{
 		DtmCoordinatorSlot *slot = &db->coordinators[k];
-		int			workers = slot->workers;
-		int			proc = slot->proc;
+		int workers = slot->workers;
+		int proc = slot->proc;
 
 		/*
 		 * The owner clears its inbox and sweeps the table when it starts, so
@@ -240,12 +240,12 @@ dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr 
 bool
 dtm_shmem_wait_begin(int64 id)
 {
-	bool		done = false;
+	bool done = false;
 
 	SpinLockAcquire(&dtm_shared->waiter_mutex);
 	for (int i = 0; i < DTM_MAX_WAITERS; i++)
 	{
-		DtmWaiter  *w = &dtm_shared->waiters[i];
+		DtmWaiter *w = &dtm_shared->waiters[i];
 
 		if (w->dboid == InvalidOid)
 		{
@@ -266,12 +266,12 @@ dtm_shmem_wait_begin(int64 id)
 void
 dtm_shmem_wait_end(int64 id)
 {
-	bool		done = false;
+	bool done = false;
 
 	SpinLockAcquire(&dtm_shared->waiter_mutex);
 	for (int i = 0; i < DTM_MAX_WAITERS && !done; i++)
 	{
-		DtmWaiter  *w = &dtm_shared->waiters[i];
+		DtmWaiter *w = &dtm_shared->waiters[i];
 
 		if (w->dboid == MyDatabaseId && w->proc == DTM_MY_PROC_NUMBER && w->id == id)
 		{
@@ -287,8 +287,8 @@ dtm_shmem_wait_end(int64 id)
 void
 dtm_shmem_wake_waiters(const int64 *ids, int n)
 {
-	int			procs[DTM_MAX_WAITERS];
-	int			n_procs = 0;
+	int procs[DTM_MAX_WAITERS];
+	int n_procs = 0;
 
 	pg_memory_barrier();
 	if (n == 0 || pg_atomic_read_u32(&dtm_shared->n_waiters) == 0)
@@ -296,7 +296,7 @@ dtm_shmem_wake_waiters(const int64 *ids, int n)
 	SpinLockAcquire(&dtm_shared->waiter_mutex);
 	for (int i = 0; i < DTM_MAX_WAITERS; i++)
 	{
-		DtmWaiter  *w = &dtm_shared->waiters[i];
+		DtmWaiter *w = &dtm_shared->waiters[i];
 
 		if (w->dboid != MyDatabaseId)
 			continue;

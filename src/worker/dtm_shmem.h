@@ -21,12 +21,12 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
-#define DTM_MAX_COORDINATORS 4	/* per database */
-#define DTM_MAX_EXECUTORS 8		/* per database */
-#define DTM_MAX_TASKS 64		/* sql: calls handed to executors, per database */
-#define DTM_INBOX_SIZE 4096		/* ids waiting to be picked up, per coordinator */
-#define DTM_MAX_WAITERS 256		/* backends in dtm_wait */
-#define DTM_MAX_REQUESTS 32		/* databases the launcher shall look at */
+#define DTM_MAX_COORDINATORS 4 /* per database */
+#define DTM_MAX_EXECUTORS 8    /* per database */
+#define DTM_MAX_TASKS 64       /* sql: calls handed to executors, per database */
+#define DTM_INBOX_SIZE 4096    /* ids waiting to be picked up, per coordinator */
+#define DTM_MAX_WAITERS 256    /* backends in dtm_wait */
+#define DTM_MAX_REQUESTS 32    /* databases the launcher shall look at */
 #define DTM_TASK_REASON 512
 #define DTM_WORKER_ERROR 256
 
@@ -35,29 +35,29 @@
 
 typedef enum DtmWorkerState
 {
-	DTM_WORKER_NONE = 0,		/* no process */
-	DTM_WORKER_STARTING,		/* registered by the launcher, not there yet */
+	DTM_WORKER_NONE = 0, /* no process */
+	DTM_WORKER_STARTING, /* registered by the launcher, not there yet */
 	DTM_WORKER_RUNNING,
-	DTM_WORKER_PAUSED			/* restored, cloned or dtm_pause() */
+	DTM_WORKER_PAUSED /* restored, cloned or dtm_pause() */
 } DtmWorkerState;
 
 typedef enum DtmWorkerExit
 {
-	DTM_EXIT_ERROR = 0,			/* anything unforeseen, also pg_terminate_backend */
-	DTM_EXIT_ABSENT,			/* the extension is not there */
-	DTM_EXIT_ASIDE,				/* asked to step aside, or to start anew */
-	DTM_EXIT_GONE				/* the database does not exist any more */
+	DTM_EXIT_ERROR = 0, /* anything unforeseen, also pg_terminate_backend */
+	DTM_EXIT_ABSENT,    /* the extension is not there */
+	DTM_EXIT_ASIDE,     /* asked to step aside, or to start anew */
+	DTM_EXIT_GONE       /* the database does not exist any more */
 } DtmWorkerExit;
 
 /* Ids of transactions that committed backends pass to a coordinator. */
 typedef struct DtmInbox
 {
-	slock_t		mutex;
-	uint32		head;			/* next to read */
-	uint32		tail;			/* next to write */
-	bool		overflow;		/* ids were lost: sweep the table */
-	XLogRecPtr	flush_up_to;	/* newest commit that was not flushed when it was put in */
-	int64		ids[DTM_INBOX_SIZE];
+	slock_t mutex;
+	uint32 head;            /* next to read */
+	uint32 tail;            /* next to write */
+	bool overflow;          /* ids were lost: sweep the table */
+	XLogRecPtr flush_up_to; /* newest commit that was not flushed when it was put in */
+	int64 ids[DTM_INBOX_SIZE];
 } DtmInbox;
 
 typedef struct DtmCoordinatorSlot
@@ -65,13 +65,13 @@ typedef struct DtmCoordinatorSlot
 	/* under DtmShared.lock */
 	DtmWorkerState state;
 	DtmWorkerExit last_exit;
-	pid_t		pid;
-	int			proc;			/* number of its PGPROC, -1 when none */
-	int			workers;		/* how many share the database, as it believes */
-	uint64		generation;		/* of the process that has it */
+	pid_t pid;
+	int proc;          /* number of its PGPROC, -1 when none */
+	int workers;       /* how many share the database, as it believes */
+	uint64 generation; /* of the process that has it */
 	TimestampTz started_at;
 	TimestampTz exited_at;
-	int			failures;		/* starts in a row that ended in an error */
+	int failures; /* starts in a row that ended in an error */
 
 	/* written by the coordinator alone, read without a lock */
 	pg_atomic_uint32 in_flight;
@@ -84,11 +84,11 @@ typedef struct DtmCoordinatorSlot
 	pg_atomic_uint64 rss_kb;
 
 	/* under error_mutex */
-	slock_t		error_mutex;
+	slock_t error_mutex;
 	TimestampTz last_error_at;
-	char		last_error[DTM_WORKER_ERROR];
+	char last_error[DTM_WORKER_ERROR];
 
-	DtmInbox	inbox;
+	DtmInbox inbox;
 } DtmCoordinatorSlot;
 
 typedef enum DtmTaskState
@@ -103,61 +103,61 @@ typedef enum DtmTaskState
 typedef struct DtmTask
 {
 	DtmTaskState state;
-	int			coordinator;	/* who wants it */
-	uint64		coordinator_generation; /* a later one does not know it any more */
-	uint64		serial;			/* order of arrival */
-	int			executor;		/* who runs it */
-	int64		id;
-	uint32		hold;
-	uint16		branch;
-	uint8		role;
-	uint8		op;
-	int32		timeout_ms;
+	int coordinator;               /* who wants it */
+	uint64 coordinator_generation; /* a later one does not know it any more */
+	uint64 serial;                 /* order of arrival */
+	int executor;                  /* who runs it */
+	int64 id;
+	uint32 hold;
+	uint16 branch;
+	uint8 role;
+	uint8 op;
+	int32 timeout_ms;
 	TimestampTz started_at;
-	uint8		outcome;		/* DtmOutcome when done */
-	char		reason[DTM_TASK_REASON];
+	uint8 outcome; /* DtmOutcome when done */
+	char reason[DTM_TASK_REASON];
 } DtmTask;
 
 typedef struct DtmExecutorSlot
 {
-	pid_t		pid;			/* 0 = free, -1 = registered */
-	int			proc;
+	pid_t pid; /* 0 = free, -1 = registered */
+	int proc;
 	TimestampTz since;
-	bool		busy;
+	bool busy;
 	pg_atomic_uint64 calls;
 } DtmExecutorSlot;
 
 typedef struct DtmDatabaseSlot
 {
-	Oid			dboid;			/* InvalidOid = free */
-	pid_t		aside_for;		/* pid that runs DDL on the database, 0 = none */
-	uint64		generation;		/* of coordinators started here */
-	uint64		task_serial;
+	Oid dboid;         /* InvalidOid = free */
+	pid_t aside_for;   /* pid that runs DDL on the database, 0 = none */
+	uint64 generation; /* of coordinators started here */
+	uint64 task_serial;
 	DtmCoordinatorSlot coordinators[DTM_MAX_COORDINATORS];
 	DtmExecutorSlot executors[DTM_MAX_EXECUTORS];
-	DtmTask		tasks[DTM_MAX_TASKS];
+	DtmTask tasks[DTM_MAX_TASKS];
 } DtmDatabaseSlot;
 
 typedef struct DtmWaiter
 {
-	Oid			dboid;			/* InvalidOid = free */
-	int64		id;
-	int			proc;
+	Oid dboid; /* InvalidOid = free */
+	int64 id;
+	int proc;
 } DtmWaiter;
 
 typedef struct DtmShared
 {
-	LWLock	   *lock;
-	pid_t		launcher_pid;
-	int			launcher_proc;	/* -1 when none */
-	slock_t		request_mutex;
-	int			n_requests;
-	bool		rescan;			/* too many requests: look at all databases */
-	Oid			requests[DTM_MAX_REQUESTS];
+	LWLock *lock;
+	pid_t launcher_pid;
+	int launcher_proc; /* -1 when none */
+	slock_t request_mutex;
+	int n_requests;
+	bool rescan; /* too many requests: look at all databases */
+	Oid requests[DTM_MAX_REQUESTS];
 	pg_atomic_uint32 n_waiters;
-	slock_t		waiter_mutex;
-	DtmWaiter	waiters[DTM_MAX_WAITERS];
-	int			n_databases;
+	slock_t waiter_mutex;
+	DtmWaiter waiters[DTM_MAX_WAITERS];
+	int n_databases;
 	DtmDatabaseSlot databases[FLEXIBLE_ARRAY_MEMBER];
 } DtmShared;
 
@@ -168,10 +168,10 @@ extern DtmShared *dtm_shared;
 extern void dtm_shmem_init(void);
 
 /* Slot of a database, or -1.  Reading without the lock is a hint only. */
-extern int	dtm_shmem_find(Oid dboid);
+extern int dtm_shmem_find(Oid dboid);
 
 /* Slot of a database, a new one when there is none; -1 when all are taken.  Under the lock. */
-extern int	dtm_shmem_claim(Oid dboid);
+extern int dtm_shmem_claim(Oid dboid);
 
 /* Ask the launcher to look at a database; nothing in it can fail. */
 extern void dtm_shmem_request(Oid dboid);
@@ -180,8 +180,8 @@ extern void dtm_shmem_request(Oid dboid);
  * Put ids into the inboxes of this database's coordinators and wake them.
  * Called after a commit: no ERROR, no lock that can wait for long.
  */
-extern void dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow,
-							  XLogRecPtr not_flushed);
+extern void
+dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr not_flushed);
 
 /* Set the latch of a process by its number; -1 does nothing. */
 extern void dtm_shmem_wake(int proc);
@@ -193,4 +193,4 @@ extern void dtm_shmem_wait_end(int64 id);
 /* Wake who waits for one of these; called by the coordinator after its commit. */
 extern void dtm_shmem_wake_waiters(const int64 *ids, int n);
 
-#endif							/* DTM_SHMEM_H */
+#endif /* DTM_SHMEM_H */

@@ -26,36 +26,36 @@
 #include "dtm_coordinator.h"
 #include "dtm_settings.h"
 
-#define CLAIM_BATCH 500			/* rows that one tick takes from the tables */
+#define CLAIM_BATCH 500 /* rows that one tick takes from the tables */
 #define PURGE_BATCH 1000
 #define SWEEP_INTERVAL_MS 60000
 #define PURGE_INTERVAL_MS 60000
-#define LONG_WAIT_US 500000		/* what waits longer leaves the memory */
-#define RETRY_WRITE_US 100000	/* after a row lock was in the way */
-#define MAX_CONTEXT_SIZE (128 * 1024)	/* of a transaction that keeps failing quickly */
+#define LONG_WAIT_US 500000           /* what waits longer leaves the memory */
+#define RETRY_WRITE_US 100000         /* after a row lock was in the way */
+#define MAX_CONTEXT_SIZE (128 * 1024) /* of a transaction that keeps failing quickly */
 #define MAX_FAILED_TICKS 5
-#define SHORT_LOCK_TIMEOUT "20ms"	/* per item, after a batch met a lock */
-#define MAX_LOCKED 5			/* items in a row, then it is the table that is locked */
-#define SHUN_MS 60000			/* what can neither be driven nor parked */
+#define SHORT_LOCK_TIMEOUT "20ms" /* per item, after a batch met a lock */
+#define MAX_LOCKED 5              /* items in a row, then it is the table that is locked */
+#define SHUN_MS 60000             /* what can neither be driven nor parked */
 
 /* What a tick works on; all in the tick's context. */
 typedef struct Tick
 {
 	DtmCoordinator *c;
 	TimestampTz now;
-	int64	   *ids;			/* to load */
-	bool	   *retry;
-	int			n_ids;
-	DtmHeld   **touched;
-	int			n_touched;
-	int			touched_size;
-	int			tables_done;	/* rows taken from timers and the sweep, or purged */
-	bool		applied;		/* events are in memory: only writing is left */
+	int64 *ids; /* to load */
+	bool *retry;
+	int n_ids;
+	DtmHeld **touched;
+	int n_touched;
+	int touched_size;
+	int tables_done; /* rows taken from timers and the sweep, or purged */
+	bool applied;    /* events are in memory: only writing is left */
 } Tick;
 
 typedef struct Unreadable
 {
-	int64		id;
+	int64 id;
 	const char *problem;
 } Unreadable;
 
@@ -81,10 +81,10 @@ add_id(Tick *tick, int64 id, bool retry)
 static bool
 take_inbox(DtmCoordinator *c, int room)
 {
-	DtmInbox   *inbox = &c->slot->inbox;
-	int64		ids[CLAIM_BATCH];
-	int			n = 0;
-	bool		control = false;
+	DtmInbox *inbox = &c->slot->inbox;
+	int64 ids[CLAIM_BATCH];
+	int n = 0;
+	bool control = false;
 
 	if (room <= 0)
 		return false;
@@ -157,7 +157,7 @@ static void
 apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
 {
 	DtmEngineParams params;
-	DtmPlan		plan;
+	DtmPlan plan;
 
 	if (held->lost)
 		return;
@@ -187,7 +187,7 @@ apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
 static void
 apply_kind(Tick *tick, DtmHeld *held, DtmEventKind kind)
 {
-	DtmEvent	event;
+	DtmEvent event;
 
 	memset(&event, 0, sizeof(event));
 	event.kind = kind;
@@ -200,7 +200,7 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 		 int *n_unreadable)
 {
 	DtmCoordinator *c = tick->c;
-	DtmHeld    *held = dtm_held_find(c, row->id);
+	DtmHeld *held = dtm_held_find(c, row->id);
 	const char *problem = NULL;
 
 	if (held != NULL && held->ver != row->ver)
@@ -242,9 +242,9 @@ load(Tick *tick, int first, int n)
 {
 	DtmStoredTrans *rows = palloc(sizeof(DtmStoredTrans) * Max(n, 1));
 	Unreadable *unreadable = palloc(sizeof(Unreadable) * Max(n, 1));
-	int			n_unreadable = 0;
-	int			found = dtm_store_load(tick->ids + first, n, rows);
-	int			next = 0;
+	int n_unreadable = 0;
+	int found = dtm_store_load(tick->ids + first, n, rows);
+	int next = 0;
 
 	/* rows come in the order of ids, as a rule; those left out are finished */
 	for (int i = first; i < first + n; i++)
@@ -266,7 +266,7 @@ load(Tick *tick, int first, int n)
 		}
 		if (row == NULL)
 		{
-			DtmHeld    *held = dtm_held_find(tick->c, tick->ids[i]);
+			DtmHeld *held = dtm_held_find(tick->c, tick->ids[i]);
 
 			/* stopped or purged by somebody else */
 			if (held != NULL && !held->touched)
@@ -286,7 +286,7 @@ static void
 apply_events(Tick *tick)
 {
 	DtmCoordinator *c = tick->c;
-	DtmHeld    *held;
+	DtmHeld *held;
 
 	for (int i = 0; i < c->n_events; i++)
 	{
@@ -321,7 +321,7 @@ sleeps(const DtmHeld *held)
 static void
 notify_finished(const DtmHeld *held)
 {
-	char		payload[DTM_MAX_GID_LEN + 16];
+	char payload[DTM_MAX_GID_LEN + 16];
 
 	snprintf(payload, sizeof(payload), "%s %s", held->gid, dtm_status_name(held->trans.status));
 	Async_Notify("dtm", payload);
@@ -333,13 +333,13 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 {
 	DtmProgress **progress = palloc(sizeof(DtmProgress *) * Max(n, 1));
 	DtmProgress **finish = palloc(sizeof(DtmProgress *) * Max(n, 1));
-	int			n_progress = 0;
-	int			n_finish = 0;
-	bool		durable = false;
+	int n_progress = 0;
+	int n_finish = 0;
+	bool durable = false;
 
 	for (int i = 0; i < n; i++)
 	{
-		DtmHeld    *held = list[i];
+		DtmHeld *held = list[i];
 
 		if (held->lost)
 			continue;
@@ -366,8 +366,8 @@ static void
 settle_one(Tick *tick, DtmHeld *held)
 {
 	DtmCoordinator *c = tick->c;
-	bool		wrote = held->changed || releases(tick, held);
-	int64		id = held->id;
+	bool wrote = held->changed || releases(tick, held);
+	int64 id = held->id;
 
 	held->touched = false;
 	if (held->lost || (wrote && !held->progress.written))
@@ -414,8 +414,8 @@ settle_one(Tick *tick, DtmHeld *held)
 static void
 settle(Tick *tick, DtmHeld **list, int n)
 {
-	int64	   *finished = palloc(sizeof(int64) * Max(n, 1));
-	int			n_finished = 0;
+	int64 *finished = palloc(sizeof(int64) * Max(n, 1));
+	int n_finished = 0;
 
 	if (tick->c->flush_up_to != InvalidXLogRecPtr)
 	{
@@ -450,11 +450,10 @@ park(Tick *tick, int64 id, const char *problem)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = dtm_tick_recover(tick->c);
+		ErrorData *error = dtm_tick_recover(tick->c);
 
 		ereport(WARNING,
-				(errmsg("transaction " INT64_FORMAT " could not be parked: %s", id,
-						error->message),
+				(errmsg("transaction " INT64_FORMAT " could not be parked: %s", id, error->message),
 				 errhint("It is left alone for %d s; the others go on.", SHUN_MS / 1000)));
 	}
 	PG_END_TRY();
@@ -472,7 +471,7 @@ note_failure(Tick *tick, int64 id, ErrorData *error)
 	dtm_coordinator_error(tick->c, error->message);
 	if (dtm_tick_is_poison(error))
 	{
-		DtmHeld    *held = dtm_held_find(tick->c, id);
+		DtmHeld *held = dtm_held_find(tick->c, id);
 
 		if (held != NULL)
 		{
@@ -505,7 +504,7 @@ load_one(Tick *tick, int i)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = dtm_tick_recover(tick->c);
+		ErrorData *error = dtm_tick_recover(tick->c);
 
 		locked = dtm_tick_met_lock(error);
 		note_failure(tick, tick->ids[i], error);
@@ -520,7 +519,7 @@ load_one(Tick *tick, int i)
 static void
 write_later(Tick *tick, DtmHeld *held)
 {
-	int64		wait = RETRY_WRITE_US << Min(held->write_failures, 5);
+	int64 wait = RETRY_WRITE_US << Min(held->write_failures, 5);
 
 	held->write_failures++;
 	held->touched = false;
@@ -532,14 +531,14 @@ write_later(Tick *tick, DtmHeld *held)
 static bool
 write_one(Tick *tick, DtmHeld *held)
 {
-	int64		id = held->id;
+	int64 id = held->id;
 	volatile bool locked = false;
 
 	PG_TRY();
 	{
 		if (dtm_tick_begin(tick->c))
 		{
-			bool		durable = write_changes(tick, &held, 1);
+			bool durable = write_changes(tick, &held, 1);
 
 			dtm_tick_commit(durable);
 			settle(tick, &held, 1);
@@ -549,7 +548,7 @@ write_one(Tick *tick, DtmHeld *held)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = dtm_tick_recover(tick->c);
+		ErrorData *error = dtm_tick_recover(tick->c);
 
 		locked = dtm_tick_met_lock(error);
 		if (!dtm_tick_is_poison(error))
@@ -568,7 +567,7 @@ static void
 singly(Tick *tick)
 {
 	DtmCoordinator *c = tick->c;
-	int			locked = 0;
+	int locked = 0;
 
 	SetConfigOption("lock_timeout", SHORT_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	if (!tick->applied)
@@ -607,10 +606,10 @@ static void
 claim_timers(Tick *tick)
 {
 	DtmCoordinator *c = tick->c;
-	int64		ids[CLAIM_BATCH];
+	int64 ids[CLAIM_BATCH];
 	TimestampTz due[CLAIM_BATCH];
-	int			limit = room(c);
-	int			n = 0;
+	int limit = room(c);
+	int n = 0;
 	TimestampTz newest = c->timer_low;
 
 	if (c->next_timer > tick->now || limit <= 0)
@@ -629,22 +628,21 @@ claim_timers(Tick *tick)
 	 * entries at the head again while an old snapshot keeps them.
 	 */
 	c->timer_low = newest;
-	c->next_timer = n == limit ? newest
-		: dtm_store_next_timer(newest, c->number, c->workers);
+	c->next_timer = n == limit ? newest : dtm_store_next_timer(newest, c->number, c->workers);
 }
 
 static void
 sweep(Tick *tick)
 {
 	DtmCoordinator *c = tick->c;
-	int64		ids[CLAIM_BATCH];
-	int64		last;
-	bool		end;
-	int			limit = room(c);
-	int			n;
+	int64 ids[CLAIM_BATCH];
+	int64 last;
+	bool end;
+	int limit = room(c);
+	int taken = 0;
+	int n;
 
-	if (!c->sweeping &&
-		(c->sweep_again || tick->now >= c->sweep_at))
+	if (!c->sweeping && (c->sweep_again || tick->now >= c->sweep_at))
 	{
 		c->sweeping = true;
 		c->sweep_again = false;
@@ -652,16 +650,23 @@ sweep(Tick *tick)
 	}
 	if (!c->sweeping || limit <= 0)
 		return;
-	n = dtm_store_sweep(c->sweep_cursor, tick->now, c->number, c->workers, limit, ids, &last,
+	n = dtm_store_sweep(c->sweep_cursor, tick->now, c->number, c->workers, CLAIM_BATCH, ids, &last,
 						&end);
 	for (int i = 0; i < n; i++)
 	{
-		if (dtm_held_find(c, ids[i]) == NULL && !dtm_held_is_shunned(c, ids[i], tick->now))
+		if (dtm_held_find(c, ids[i]) != NULL || dtm_held_is_shunned(c, ids[i], tick->now))
+			continue;
+		if (taken == limit)
 		{
-			add_id(tick, ids[i], false);
-			tick->tables_done++;
+			/* no more room: go on in front of this one */
+			last = ids[i] - 1;
+			end = false;
+			break;
 		}
+		add_id(tick, ids[i], false);
+		taken++;
 	}
+	tick->tables_done += taken;
 	c->sweep_cursor = last;
 	if (end)
 	{
@@ -674,7 +679,7 @@ static void
 purge(Tick *tick)
 {
 	DtmCoordinator *c = tick->c;
-	int64		n;
+	int64 n;
 
 	if (dtm_retention == 0 || c->number != 0 || tick->now < c->purge_at)
 		return;
@@ -688,18 +693,34 @@ purge(Tick *tick)
 static bool
 has_work(const DtmCoordinator *c, TimestampTz now)
 {
-	return c->load.n > 0 || c->retry.n > 0 || c->n_events > 0 ||
-		dtm_held_first_wake(c) <= now ||
+	return c->load.n > 0 || c->retry.n > 0 || c->n_events > 0 || dtm_held_first_wake(c) <= now ||
 		(c->n_held < dtm_max_inflight &&
 		 (c->next_timer <= now || c->sweeping || c->sweep_again || c->sweep_at <= now)) ||
 		(dtm_retention > 0 && c->number == 0 && c->purge_at <= now);
 }
 
+/*
+ * Rows that were not submitted here may come at any time, with a restore.
+ * Never drive a copy: look before anything is taken from the tables.
+ */
+static void
+leave_when_paused(const Tick *tick)
+{
+	DtmCoordinator *c = tick->c;
+
+	if (tick->n_ids == 0 && c->next_timer > tick->now && !c->sweeping && !c->sweep_again &&
+		c->sweep_at > tick->now)
+		return;
+	if (dtm_store_pause_reason() != NULL)
+		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
+}
+
 static void
 batch(Tick *tick)
 {
-	bool		durable;
+	bool durable;
 
+	leave_when_paused(tick);
 	claim_timers(tick);
 	sweep(tick);
 	load(tick, 0, tick->n_ids);
@@ -712,7 +733,7 @@ batch(Tick *tick)
 bool
 dtm_tick(DtmCoordinator *c)
 {
-	Tick		tick;
+	Tick tick;
 	volatile bool failed = false;
 	volatile bool locked = false;
 
@@ -745,13 +766,12 @@ dtm_tick(DtmCoordinator *c)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = dtm_tick_recover(c);
+		ErrorData *error = dtm_tick_recover(c);
 
 		failed = true;
 		locked = dtm_tick_met_lock(error);
 		if (dtm_tick_may_log(c))
-			ereport(LOG,
-					(errmsg("dtm_pg does a batch again item by item: %s", error->message)));
+			ereport(LOG, (errmsg("dtm_pg does a batch again item by item: %s", error->message)));
 		dtm_coordinator_error(c, error->message);
 	}
 	PG_END_TRY();
@@ -771,8 +791,9 @@ dtm_tick(DtmCoordinator *c)
 		c->failed_ticks += locked ? 0 : 1;
 		if (c->failed_ticks >= MAX_FAILED_TICKS)
 		{
-			ereport(LOG, (errmsg("dtm_pg coordinator starts anew after %d failed ticks",
-								 c->failed_ticks)));
+			ereport(LOG,
+					(errmsg("dtm_pg coordinator starts anew after %d failed ticks",
+							c->failed_ticks)));
 			dtm_coordinator_leave(c, DTM_EXIT_ERROR);
 		}
 	}

@@ -38,12 +38,12 @@
 static Oid
 find_extension(DtmCoordinator *c)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	SysScanDesc scan;
 	ScanKeyData key[1];
-	HeapTuple	tuple;
-	Oid			extension = InvalidOid;
-	bool		known = false;
+	HeapTuple tuple;
+	Oid extension = InvalidOid;
+	bool known = false;
 
 	ScanKeyInit(&key[0], Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("dtm_pg"));
@@ -51,9 +51,9 @@ find_extension(DtmCoordinator *c)
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		bool		isnull;
-		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion,
-										   RelationGetDescr(rel), &isnull);
+		bool isnull;
+		Datum version =
+			heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
 
 		extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
 		known = !isnull && strcmp(TextDatumGetCString(version), DTM_VERSION) == 0;
@@ -77,7 +77,8 @@ find_extension(DtmCoordinator *c)
 		ereport(WARNING,
 				(errmsg("dtm_pg of version %s does not drive an extension of another version",
 						DTM_VERSION),
-				 errhint("ALTER EXTENSION dtm_pg UPDATE, or restart the server after a package upgrade.")));
+				 errhint(
+					 "ALTER EXTENSION dtm_pg UPDATE, or restart the server after a package upgrade.")));
 		dtm_coordinator_error(c, "the extension has another version than the library");
 		dtm_coordinator_leave(c, DTM_EXIT_ERROR);
 	}
@@ -88,8 +89,8 @@ find_extension(DtmCoordinator *c)
 bool
 dtm_tick_begin(DtmCoordinator *c)
 {
-	Oid			extension;
-	LOCKTAG		tag;
+	Oid extension;
+	LOCKTAG tag;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -109,7 +110,7 @@ dtm_tick_begin(DtmCoordinator *c)
 void
 dtm_tick_commit(bool durable)
 {
-	int			configured = synchronous_commit;
+	int configured = synchronous_commit;
 
 	PopActiveSnapshot();
 	if (!durable)
@@ -124,7 +125,7 @@ dtm_tick_commit(bool durable)
 ErrorData *
 dtm_tick_recover(DtmCoordinator *c)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(c->tick_context);
 	error = CopyErrorData();
@@ -139,13 +140,13 @@ dtm_tick_is_poison(const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
-		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state, read-only */
-		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* deadlock, serialization */
-		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):	/* privileges, missing objects */
-		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
-		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):	/* locks */
-		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancelled, shutting down */
-		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* system, I/O */
+		case MAKE_SQLSTATE('2', '5', '0', '0', '0'): /* transaction state, read-only */
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'): /* deadlock, serialization */
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'): /* privileges, missing objects */
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'): /* resources */
+		case MAKE_SQLSTATE('5', '5', '0', '0', '0'): /* locks */
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'): /* cancelled, shutting down */
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'): /* system, I/O */
 			return false;
 		default:
 			return true;

@@ -23,9 +23,9 @@
 
 static bool callback_registered = false;
 static int64 pending[MAX_PENDING];
-static int	n_pending = 0;
+static int n_pending = 0;
 static bool pending_overflow = false;
-static Oid	pending_database = InvalidOid;
+static Oid pending_database = InvalidOid;
 
 /*
  * After the commit nothing may fail: the record is written, an ERROR would
@@ -42,7 +42,7 @@ at_end_of_transaction(XactEvent event, void *arg)
 	{
 		if (n_pending > 0 || pending_overflow)
 		{
-			XLogRecPtr	not_flushed = InvalidXLogRecPtr;
+			XLogRecPtr not_flushed = InvalidXLogRecPtr;
 
 			/*
 			 * With synchronous_commit = off the row is visible before it is

@@ -17,4 +17,4 @@ extern void dtm_wake_at_commit(int64 id);
 /* Ask the launcher to look at a database when we commit. */
 extern void dtm_wake_launcher_at_commit(Oid dboid);
 
-#endif							/* DTM_WAKE_H */
+#endif /* DTM_WAKE_H */

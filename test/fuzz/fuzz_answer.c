@@ -17,9 +17,7 @@ check_text(const char *text, size_t len, size_t size)
 	for (size_t i = 0; i < len;)
 	{
 		unsigned char c = (unsigned char) text[i];
-		size_t n = c < 0x80 ? 1 : (c & 0xE0) == 0xC0 ? 2 :
-			(c & 0xF0) == 0xE0                       ? 3 :
-													   4;
+		size_t n = c < 0x80 ? 1 : (c & 0xE0) == 0xC0 ? 2 : (c & 0xF0) == 0xE0 ? 3 : 4;
 
 		HOLDS(c >= 0x20 && c != 0x7F && c < 0xF5 && (c & 0xC0) != 0x80);
 		HOLDS(i + n <= len);

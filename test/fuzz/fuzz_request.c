@@ -43,11 +43,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_value(request.trans_type, sizeof(request.trans_type));
 
 	/* written anew they mean the same */
-	len = dtm_url_for_call((DtmText){"/", 1},
-						   (DtmText){request.gid, (uint32_t) strlen(request.gid)},
-						   request.trans_type,
-						   (DtmText){request.branch_id, (uint32_t) strlen(request.branch_id)},
-						   request.op, url, sizeof(url));
+	len =
+		dtm_url_for_call((DtmText){"/", 1}, (DtmText){request.gid, (uint32_t) strlen(request.gid)},
+						 request.trans_type,
+						 (DtmText){request.branch_id, (uint32_t) strlen(request.branch_id)},
+						 request.op, url, sizeof(url));
 	HOLDS(len > 0);
 	HOLDS(dtm_request_parse(url, len, &again, &field) == NULL);
 	HOLDS(strcmp(again.gid, request.gid) == 0);

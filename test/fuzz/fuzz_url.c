@@ -131,8 +131,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		HOLDS(target.scheme != DTM_SCHEME_UNKNOWN);
 		HOLDS(fuzz_within(target.host, url) && fuzz_within(target.rest, url));
 	}
-	if (problem == NULL &&
-		(target.scheme == DTM_SCHEME_HTTP || target.scheme == DTM_SCHEME_HTTPS))
+	if (problem == NULL && (target.scheme == DTM_SCHEME_HTTP || target.scheme == DTM_SCHEME_HTTPS))
 	{
 		HOLDS(target.host.len > 0 && target.port > 0);
 		for (size_t i = 0; i < gid.len; i++)

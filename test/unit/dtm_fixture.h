@@ -23,14 +23,14 @@
 
 typedef struct Fixture
 {
-	TestArena	memory;
-	DtmTrans	trans;
-	DtmBranch	branches[FIXTURE_BRANCHES];
-	uint16_t	after[FIXTURE_BRANCHES][FIXTURE_BRANCHES];
+	TestArena memory;
+	DtmTrans trans;
+	DtmBranch branches[FIXTURE_BRANCHES];
+	uint16_t after[FIXTURE_BRANCHES][FIXTURE_BRANCHES];
 	DtmEngineParams params;
-	DtmTime		now;
-	DtmPlan		plan;			/* of the last event */
-	DtmRc		rc;
+	DtmTime now;
+	DtmPlan plan; /* of the last event */
+	DtmRc rc;
 } Fixture;
 
 /* Roles in short, for the tables of the tests. */
@@ -74,11 +74,11 @@ fixture_fill(DtmTrans *trans, DtmBranch *branches, DtmTransType type, uint32_t f
 {
 	static const char *const urls[DTM_ROLES][FIXTURE_BRANCHES] = {
 		{"http://a/1", "http://a/2", "http://a/3", "http://a/4", "http://a/5", "http://a/6",
-		"http://a/7", "http://a/8"},
+		 "http://a/7", "http://a/8"},
 		{"http://b/1", "http://b/2", "http://b/3", "http://b/4", "http://b/5", "http://b/6",
-		"http://b/7", "http://b/8"},
+		 "http://b/7", "http://b/8"},
 		{"http://c/1", "http://c/2", "http://c/3", "http://c/4", "http://c/5", "http://c/6",
-		"http://c/7", "http://c/8"},
+		 "http://c/7", "http://c/8"},
 	};
 
 	memset(trans, 0, sizeof(*trans));
@@ -123,7 +123,7 @@ fixture_free(Fixture *f)
 static inline void TEST_UNUSED
 fixture_after(Fixture *f, uint16_t branch, const int *after)
 {
-	uint16_t	n = 0;
+	uint16_t n = 0;
 
 	while (after[n] >= 0)
 	{
@@ -143,7 +143,7 @@ fixture_handle(Fixture *f, const DtmEvent *event)
 static inline void TEST_UNUSED
 fixture_event(Fixture *f, DtmEventKind kind, const char *reason)
 {
-	DtmEvent	event = {.kind = kind, .reason = test_text(reason)};
+	DtmEvent event = {.kind = kind, .reason = test_text(reason)};
 
 	fixture_handle(f, &event);
 }
@@ -158,7 +158,7 @@ fixture_wake(Fixture *f)
 static inline void TEST_UNUSED
 fixture_result(Fixture *f, uint16_t branch, uint8_t role, DtmOutcome outcome, const char *text)
 {
-	DtmEvent	event = {
+	DtmEvent event = {
 		.kind = DTM_EVENT_RESULT,
 		.branch = branch,
 		.role = role,
@@ -179,7 +179,7 @@ static inline const char *TEST_UNUSED
 fixture_calls(const Fixture *f)
 {
 	static char text[512];
-	size_t		len = 0;
+	size_t len = 0;
 
 	text[0] = '\0';
 	for (uint32_t i = 0; i < f->plan.n_calls; i++)
@@ -194,4 +194,4 @@ fixture_calls(const Fixture *f)
 	return text;
 }
 
-#endif							/* DTM_FIXTURE_H */
+#endif /* DTM_FIXTURE_H */

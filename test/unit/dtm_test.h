@@ -69,7 +69,7 @@ test_check(bool ok, const char *what, const char *file, int line)
 static inline bool TEST_UNUSED
 test_check_int(long long actual, long long expected, const char *what, const char *file, int line)
 {
-	bool		ok = test_note(actual == expected, file, line);
+	bool ok = test_note(actual == expected, file, line);
 
 	if (!ok)
 		printf("%s is %lld, expected %lld\n", what, actual, expected);
@@ -80,9 +80,9 @@ static inline bool TEST_UNUSED
 test_check_str(const char *actual, const char *expected, const char *what, const char *file,
 			   int line)
 {
-	bool		same = actual == expected ||
-		(actual != NULL && expected != NULL && strcmp(actual, expected) == 0);
-	bool		ok = test_note(same, file, line);
+	bool same =
+		actual == expected || (actual != NULL && expected != NULL && strcmp(actual, expected) == 0);
+	bool ok = test_note(same, file, line);
 
 	if (!ok)
 		printf("%s is \"%s\", expected \"%s\"\n", what, actual ? actual : "(null)",
@@ -93,9 +93,9 @@ test_check_str(const char *actual, const char *expected, const char *what, const
 static inline bool TEST_UNUSED
 test_check_text(DtmText actual, const char *expected, const char *what, const char *file, int line)
 {
-	size_t		len = strlen(expected);
-	bool		same = actual.len == len && (len == 0 || memcmp(actual.data, expected, len) == 0);
-	bool		ok = test_note(same, file, line);
+	size_t len = strlen(expected);
+	bool same = actual.len == len && (len == 0 || memcmp(actual.data, expected, len) == 0);
+	bool ok = test_note(same, file, line);
 
 	if (!ok)
 		printf("%s is \"%.*s\", expected \"%s\"\n", what, (int) actual.len,
@@ -114,7 +114,7 @@ test_report(const char *file)
 static inline DtmText TEST_UNUSED
 test_text(const char *string)
 {
-	DtmText		text = {string, (uint32_t) strlen(string)};
+	DtmText text = {string, (uint32_t) strlen(string)};
 
 	return text;
 }
@@ -126,19 +126,19 @@ test_text(const char *string)
  */
 typedef struct TestArena
 {
-	DtmArena	arena;
-	void	  **blocks;
-	size_t		n_blocks;
-	size_t		size;
-	size_t		bytes;			/* asked for since the last reset */
-	long		fail_after;
+	DtmArena arena;
+	void **blocks;
+	size_t n_blocks;
+	size_t size;
+	size_t bytes; /* asked for since the last reset */
+	long fail_after;
 } TestArena;
 
 static inline void *
 test_arena_alloc(void *context, size_t size)
 {
-	TestArena  *test = context;
-	void	   *block;
+	TestArena *test = context;
+	void *block;
 
 	if (test->fail_after == 0)
 		return NULL;
@@ -174,4 +174,4 @@ test_arena_reset(TestArena *test)
 	test_arena_init(test);
 }
 
-#endif							/* DTM_TEST_H */
+#endif /* DTM_TEST_H */

@@ -30,39 +30,39 @@
 
 typedef struct Snapshot
 {
-	DtmStatus	status;
-	DtmText		reason;
-	uint32_t	attempts;
-	uint32_t	retries;
-	uint32_t	log_dropped;
-	uint16_t	n_log;
-	DtmOpState	query;
-	DtmOpState	ops[WORLD_BRANCHES][DTM_ROLES];
+	DtmStatus status;
+	DtmText reason;
+	uint32_t attempts;
+	uint32_t retries;
+	uint32_t log_dropped;
+	uint16_t n_log;
+	DtmOpState query;
+	DtmOpState ops[WORLD_BRANCHES][DTM_ROLES];
 } Snapshot;
 
 typedef struct World
 {
-	DtmTrans	trans;
-	DtmBranch	branches[WORLD_BRANCHES];
-	uint16_t	after[WORLD_BRANCHES][WORLD_BRANCHES];
+	DtmTrans trans;
+	DtmBranch branches[WORLD_BRANCHES];
+	uint16_t after[WORLD_BRANCHES][WORLD_BRANCHES];
 	DtmEngineParams params;
-	DtmTime		now;
-	DtmPlan		plan;
-	DtmTime		next_at;		/* of the last plan that was not empty */
+	DtmTime now;
+	DtmPlan plan;
+	DtmTime next_at; /* of the last plan that was not empty */
 
-	Snapshot	recorded;
-	Snapshot	durable;
+	Snapshot recorded;
+	Snapshot durable;
 
 	/* what happened outside, whatever the coordinator remembers */
-	bool		called[WORLD_BRANCHES + 1][DTM_ROLES];
-	bool		done[WORLD_BRANCHES + 1][DTM_ROLES];
-	bool		out[WORLD_BRANCHES + 1][DTM_ROLES]; /* a call is under way */
-	bool		stopped;
-	bool		rolled_back;	/* the decision to roll back is durable */
+	bool called[WORLD_BRANCHES + 1][DTM_ROLES];
+	bool done[WORLD_BRANCHES + 1][DTM_ROLES];
+	bool out[WORLD_BRANCHES + 1][DTM_ROLES]; /* a call is under way */
+	bool stopped;
+	bool rolled_back; /* the decision to roll back is durable */
 
-	size_t		used;			/* of memory */
-	unsigned char *memory;		/* shared by the copies of a world */
-	char		error[256];		/* the first thing that did not hold */
+	size_t used;           /* of memory */
+	unsigned char *memory; /* shared by the copies of a world */
+	char error[256];       /* the first thing that did not hold */
 } World;
 
 /* Where a crash strikes while an event is handled. */
@@ -75,9 +75,9 @@ typedef enum WorldCrash
 } WorldCrash;
 
 static inline void __attribute__((format(printf, 2, 3)))
-world_error(World *w, const char *format,...)
+world_error(World *w, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (w->error[0] != '\0')
 		return;
@@ -86,17 +86,18 @@ world_error(World *w, const char *format,...)
 	va_end(args);
 }
 
-#define HOLDS(w, cond, ...) \
-	do { \
-		if (!(cond)) \
+#define HOLDS(w, cond, ...)                \
+	do                                     \
+	{                                      \
+		if (!(cond))                       \
 			world_error((w), __VA_ARGS__); \
 	} while (0)
 
 static inline void *
 world_alloc(void *context, size_t size)
 {
-	World	   *w = context;
-	void	   *block = w->memory + w->used;
+	World *w = context;
+	void *block = w->memory + w->used;
 
 	size = (size + 15) & ~(size_t) 15;
 	if (w->used + size > WORLD_MEMORY)
@@ -303,8 +304,8 @@ world_check_forward_call(World *w, uint16_t branch)
 static inline void
 world_check_undo_call(World *w, uint16_t branch)
 {
-	uint16_t	n = w->trans.n_branches;
-	bool		saga = w->trans.type == DTM_TYPE_SAGA;
+	uint16_t n = w->trans.n_branches;
+	bool saga = w->trans.type == DTM_TYPE_SAGA;
 
 	HOLDS(w, w->trans.status == DTM_STATUS_ABORTING, "undo call while not aborting");
 	HOLDS(w, !world_any(w->called, CONF), "undo call %d after a confirm", branch + 1);
@@ -313,8 +314,9 @@ world_check_undo_call(World *w, uint16_t branch)
 		HOLDS(w, world_may_go_forward(w, branch), "undo call %d of what never ran", branch + 1);
 	for (uint16_t k = 0; k < n; k++)
 	{
-		bool		first = saga ? world_is_after(w, k, branch) :
-			w->trans.type == DTM_TYPE_XA ? k < branch : k > branch;
+		bool first = saga                  ? world_is_after(w, k, branch)
+			: w->trans.type == DTM_TYPE_XA ? k < branch
+										   : k > branch;
 
 		if (first)
 			HOLDS(w, saga ? world_is_undone_from(w, k) : world_is_undone(w, k),
@@ -327,7 +329,7 @@ world_check_undo_call(World *w, uint16_t branch)
 static inline void
 world_check_confirm_call(World *w, uint16_t branch)
 {
-	bool		reversed = w->trans.type == DTM_TYPE_TCC;
+	bool reversed = w->trans.type == DTM_TYPE_TCC;
 
 	HOLDS(w, w->trans.status == DTM_STATUS_SUBMITTED, "confirm call while not submitted");
 	HOLDS(w, !world_any(w->called, UNDO), "confirm call %d after an undo", branch + 1);
@@ -336,8 +338,9 @@ world_check_confirm_call(World *w, uint16_t branch)
 		if (w->trans.type == DTM_TYPE_TCC && !fixture_client_run(&w->trans))
 			HOLDS(w, world_went_forward(w, k), "confirm before the try of %d", k + 1);
 		if (reversed ? k > branch : k < branch)
-			HOLDS(w, w->done[k][CONF] || !world_target(w, k, CONF) ||
-				  (w->trans.type == DTM_TYPE_WORKFLOW && !w->done[k][FWD]),
+			HOLDS(w,
+				  w->done[k][CONF] || !world_target(w, k, CONF) ||
+					  (w->trans.type == DTM_TYPE_WORKFLOW && !w->done[k][FWD]),
 				  "confirm call %d before that of %d", branch + 1, k + 1);
 		HOLDS(w, k == branch || !w->out[k][CONF], "two confirm calls at once");
 	}
@@ -346,16 +349,20 @@ world_check_confirm_call(World *w, uint16_t branch)
 static inline void
 world_check_call(World *w, const DtmCall *call)
 {
-	uint16_t	place = call->branch == DTM_BRANCH_TRANS ? WORLD_QUERY : call->branch;
+	uint16_t place = call->branch == DTM_BRANCH_TRANS ? WORLD_QUERY : call->branch;
 
 	if (place == WORLD_QUERY)
 	{
 		HOLDS(w, call->op == (w->trans.type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW),
 			  "wrong op of the query");
-		HOLDS(w, world_is_query(&w->trans) && w->trans.status == DTM_STATUS_PREPARED &&
-			  w->trans.query_url.len > 0, "query while %s", dtm_status_name(w->trans.status));
-		HOLDS(w, w->trans.type != DTM_TYPE_MSG || (w->trans.timeout_to_fail_ms > 0 &&
-			  w->now - w->trans.created_at >= w->trans.timeout_to_fail_ms * 1000),
+		HOLDS(w,
+			  world_is_query(&w->trans) && w->trans.status == DTM_STATUS_PREPARED &&
+				  w->trans.query_url.len > 0,
+			  "query while %s", dtm_status_name(w->trans.status));
+		HOLDS(w,
+			  w->trans.type != DTM_TYPE_MSG ||
+				  (w->trans.timeout_to_fail_ms > 0 &&
+				   w->now - w->trans.created_at >= w->trans.timeout_to_fail_ms * 1000),
 			  "query before the time-out");
 	}
 	else
@@ -389,10 +396,13 @@ world_check_final(World *w)
 		}
 		else
 		{
-			HOLDS(w, w->trans.type == DTM_TYPE_WORKFLOW || fixture_client_run(&w->trans) ||
-				  world_went_forward(w, i), "succeed, but %d did not", i + 1);
-			HOLDS(w, w->done[i][CONF] || !world_target(w, i, CONF) ||
-				  (w->trans.type == DTM_TYPE_WORKFLOW && !w->done[i][FWD]),
+			HOLDS(w,
+				  w->trans.type == DTM_TYPE_WORKFLOW || fixture_client_run(&w->trans) ||
+					  world_went_forward(w, i),
+				  "succeed, but %d did not", i + 1);
+			HOLDS(w,
+				  w->done[i][CONF] || !world_target(w, i, CONF) ||
+					  (w->trans.type == DTM_TYPE_WORKFLOW && !w->done[i][FWD]),
 				  "succeed, but %d is not confirmed", i + 1);
 			HOLDS(w, !w->called[i][UNDO], "succeed, but %d was undone", i + 1);
 		}
@@ -410,15 +420,18 @@ world_waits_for_client(const World *w)
 static inline void
 world_check(World *w, DtmStatus before)
 {
-	DtmStatus	status = w->trans.status;
-	bool		any_out = false;
+	DtmStatus status = w->trans.status;
+	bool any_out = false;
 
 	HOLDS(w, !dtm_status_is_final(before) || status == before, "left a final status");
-	HOLDS(w, before != DTM_STATUS_ABORTING || status == DTM_STATUS_ABORTING ||
-		  status == DTM_STATUS_FAILED, "left aborting for %s", dtm_status_name(status));
+	HOLDS(w,
+		  before != DTM_STATUS_ABORTING || status == DTM_STATUS_ABORTING ||
+			  status == DTM_STATUS_FAILED,
+		  "left aborting for %s", dtm_status_name(status));
 	HOLDS(w, before != DTM_STATUS_SUBMITTED || status != DTM_STATUS_PREPARED, "back to prepared");
-	HOLDS(w, before != DTM_STATUS_SUBMITTED || w->trans.type == DTM_TYPE_SAGA || w->stopped ||
-		  status == DTM_STATUS_SUBMITTED || status == DTM_STATUS_SUCCEED,
+	HOLDS(w,
+		  before != DTM_STATUS_SUBMITTED || w->trans.type == DTM_TYPE_SAGA || w->stopped ||
+			  status == DTM_STATUS_SUBMITTED || status == DTM_STATUS_SUCCEED,
 		  "submitted came to %s", dtm_status_name(status));
 	HOLDS(w, status == before || (w->plan.changed && w->plan.flush), "a decision not flushed");
 	HOLDS(w, w->plan.changed || world_is_recorded(w), "changed, and does not say so");
@@ -427,7 +440,7 @@ world_check(World *w, DtmStatus before)
 	for (uint32_t i = 0; i < w->plan.n_calls; i++)
 	{
 		const DtmCall *call = &w->plan.calls[i];
-		uint16_t	place = call->branch == DTM_BRANCH_TRANS ? WORLD_QUERY : call->branch;
+		uint16_t place = call->branch == DTM_BRANCH_TRANS ? WORLD_QUERY : call->branch;
 
 		world_check_call(w, call);
 		w->out[place][call->role] = true;
@@ -439,8 +452,9 @@ world_check(World *w, DtmStatus before)
 		for (uint8_t role = 0; role < (place == WORLD_QUERY ? 1 : DTM_ROLES); role++)
 		{
 			any_out |= w->out[place][role];
-			HOLDS(w, dtm_status_is_final(status) ||
-				  w->out[place][role] == world_op(w, place, role)->in_flight,
+			HOLDS(w,
+				  dtm_status_is_final(status) ||
+					  w->out[place][role] == world_op(w, place, role)->in_flight,
 				  "in_flight of %d, %d is wrong", place + 1, role);
 		}
 	}
@@ -467,9 +481,9 @@ world_check(World *w, DtmStatus before)
 static inline DtmRc
 world_handle(World *w, const DtmEvent *event, WorldCrash crash, bool lose)
 {
-	DtmArena	arena = {world_alloc, w};
-	DtmStatus	before = w->trans.status;
-	DtmRc		rc;
+	DtmArena arena = {world_alloc, w};
+	DtmStatus before = w->trans.status;
+	DtmRc rc;
 
 	if (event->kind == DTM_EVENT_STOP && !dtm_status_is_final(before))
 		w->stopped = true;
@@ -520,7 +534,7 @@ world_handle(World *w, const DtmEvent *event, WorldCrash crash, bool lose)
 static inline DtmRc
 world_event(World *w, DtmEventKind kind, WorldCrash crash, bool lose)
 {
-	DtmEvent	event = {.kind = kind, .reason = test_text("asked for")};
+	DtmEvent event = {.kind = kind, .reason = test_text("asked for")};
 
 	return world_handle(w, &event, crash, lose);
 }
@@ -530,7 +544,7 @@ static inline void
 world_result(World *w, uint16_t place, uint8_t role, DtmOutcome outcome, WorldCrash crash,
 			 bool lose)
 {
-	DtmEvent	event = {
+	DtmEvent event = {
 		.kind = DTM_EVENT_RESULT,
 		.branch = world_branch(place),
 		.role = role,
@@ -549,7 +563,7 @@ world_result(World *w, uint16_t place, uint8_t role, DtmOutcome outcome, WorldCr
 static inline void
 world_postpone(World *w, uint16_t place, uint8_t role, DtmTime until)
 {
-	DtmEvent	event = {
+	DtmEvent event = {
 		.kind = DTM_EVENT_POSTPONE,
 		.branch = world_branch(place),
 		.role = role,
@@ -615,4 +629,4 @@ world_copy(World *to, const World *from)
 	}
 }
 
-#endif							/* DTM_WORLD_H */
+#endif /* DTM_WORLD_H */

@@ -17,34 +17,31 @@ test_meaning(void)
 		int status;
 		const char *body;
 		DtmOutcome outcome;
-	} cases[] =
-		{
-			{200, "", DTM_OUTCOME_SUCCESS},
-			{200, "{\"dtm_result\":\"SUCCESS\"}", DTM_OUTCOME_SUCCESS},
-			{200, "{\"dtm_result\":\"FAILURE\"}", DTM_OUTCOME_FAILURE},
-			{200, "FAILURE", DTM_OUTCOME_FAILURE},
-			{200, "FAILUR", DTM_OUTCOME_SUCCESS},
-			{200, "failure", DTM_OUTCOME_SUCCESS},
-			{200, "FFAILURE", DTM_OUTCOME_FAILURE},
-			{200, "FAILFAILURE.", DTM_OUTCOME_FAILURE},
-			{200, "ONGOING", DTM_OUTCOME_ONGOING},
-			{409, "", DTM_OUTCOME_FAILURE},
-			{409, "no stock", DTM_OUTCOME_FAILURE},
-			{409, "ONGOING", DTM_OUTCOME_ONGOING},
-			{425, "", DTM_OUTCOME_ONGOING},
-			{425, "FAILURE", DTM_OUTCOME_ONGOING},
-			{500, "", DTM_OUTCOME_ERROR},
-			{500, "stack trace: FAILURE", DTM_OUTCOME_FAILURE},
-			{500, "is ONGOING, no FAILURE", DTM_OUTCOME_ONGOING},
-			{201, "", DTM_OUTCOME_ERROR},
-			{204, "", DTM_OUTCOME_ERROR},
-			{302, "", DTM_OUTCOME_ERROR},
-			{404, "not found", DTM_OUTCOME_ERROR},
-			{0, "", DTM_OUTCOME_ERROR}};
+	} cases[] = {{200, "", DTM_OUTCOME_SUCCESS},
+				 {200, "{\"dtm_result\":\"SUCCESS\"}", DTM_OUTCOME_SUCCESS},
+				 {200, "{\"dtm_result\":\"FAILURE\"}", DTM_OUTCOME_FAILURE},
+				 {200, "FAILURE", DTM_OUTCOME_FAILURE},
+				 {200, "FAILUR", DTM_OUTCOME_SUCCESS},
+				 {200, "failure", DTM_OUTCOME_SUCCESS},
+				 {200, "FFAILURE", DTM_OUTCOME_FAILURE},
+				 {200, "FAILFAILURE.", DTM_OUTCOME_FAILURE},
+				 {200, "ONGOING", DTM_OUTCOME_ONGOING},
+				 {409, "", DTM_OUTCOME_FAILURE},
+				 {409, "no stock", DTM_OUTCOME_FAILURE},
+				 {409, "ONGOING", DTM_OUTCOME_ONGOING},
+				 {425, "", DTM_OUTCOME_ONGOING},
+				 {425, "FAILURE", DTM_OUTCOME_ONGOING},
+				 {500, "", DTM_OUTCOME_ERROR},
+				 {500, "stack trace: FAILURE", DTM_OUTCOME_FAILURE},
+				 {500, "is ONGOING, no FAILURE", DTM_OUTCOME_ONGOING},
+				 {201, "", DTM_OUTCOME_ERROR},
+				 {204, "", DTM_OUTCOME_ERROR},
+				 {302, "", DTM_OUTCOME_ERROR},
+				 {404, "not found", DTM_OUTCOME_ERROR},
+				 {0, "", DTM_OUTCOME_ERROR}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		if (!CHECK_INT(dtm_answer_meaning(cases[i].status, cases[i].body,
-										  strlen(cases[i].body)),
+		if (!CHECK_INT(dtm_answer_meaning(cases[i].status, cases[i].body, strlen(cases[i].body)),
 					   cases[i].outcome))
 			printf("    %d %s\n", cases[i].status, cases[i].body);
 
@@ -111,16 +108,17 @@ test_bounds(void)
 		}
 		free(buffer);
 	}
-	CHECK_STR(expected, "409: a\xe2\x82\xac"
-						"b c");
+	CHECK_STR(expected,
+			  "409: a\xe2\x82\xac"
+			  "b c");
 }
 
 static void
 check_rollback(const char *url, const char *body, const char *expected)
 {
 	char buffer[200];
-	size_t len = dtm_answer_rollback_reason(test_text(url), body, strlen(body), buffer,
-											sizeof(buffer));
+	size_t len =
+		dtm_answer_rollback_reason(test_text(url), body, strlen(body), buffer, sizeof(buffer));
 
 	CHECK_STR(buffer, expected);
 	CHECK_INT(len, strlen(expected));

@@ -12,11 +12,11 @@
 static void
 test_names(void)
 {
-	static const char *const ops[] = {NULL, "action", "compensate", "try", "confirm", "cancel",
-	"commit", "rollback", "msg", "workflow"};
+	static const char *const ops[] = {NULL,     "action", "compensate", "try", "confirm",
+									  "cancel", "commit", "rollback",   "msg", "workflow"};
 	static const char *const types[] = {NULL, "saga", "msg", "tcc", "xa", "workflow"};
-	static const char *const statuses[] = {NULL, "prepared", "submitted", "aborting", "succeed",
-	"failed"};
+	static const char *const statuses[] = {NULL,       "prepared", "submitted",
+										   "aborting", "succeed",  "failed"};
 
 	for (int i = 0; i <= DTM_OP_LAST; i++)
 	{
@@ -56,14 +56,14 @@ test_names(void)
 static void
 test_backoff(void)
 {
-	int64_t		expected = 10000;
-	int64_t		least = INT64_MAX;
-	int64_t		most = 0;
+	int64_t expected = 10000;
+	int64_t least = INT64_MAX;
+	int64_t most = 0;
 
 	/* doubled up to the maximum, jitter at most a tenth */
 	for (uint32_t failures = 1; failures < 200; failures++)
 	{
-		int64_t		wait = dtm_backoff_ms(10000, 600000, failures, failures * 7);
+		int64_t wait = dtm_backoff_ms(10000, 600000, failures, failures * 7);
 
 		CHECK(wait >= expected && wait <= expected + expected / 10);
 		expected = expected * 2 > 600000 ? 600000 : expected * 2;
@@ -72,7 +72,7 @@ test_backoff(void)
 	CHECK_INT(dtm_backoff_ms(10000, 600000, 3, 5), dtm_backoff_ms(10000, 600000, 3, 5));
 	for (uint64_t seed = 0; seed < 1000; seed++)
 	{
-		int64_t		wait = dtm_backoff_ms(1000, 1000, 1, seed);
+		int64_t wait = dtm_backoff_ms(1000, 1000, 1, seed);
 
 		least = wait < least ? wait : least;
 		most = wait > most ? wait : most;
@@ -97,30 +97,20 @@ test_barrier(void)
 	static const struct
 	{
 		const char *op;
-		int			origin_rows;
-		int			current_rows;
+		int origin_rows;
+		int current_rows;
 		DtmBarrierDecision decision;
-	}			cases[] = {
-		{"action", 0, 1, DTM_BARRIER_RUN},
-		{"action", 0, 0, DTM_BARRIER_SKIP},
-		{"try", 0, 1, DTM_BARRIER_RUN},
-		{"try", 0, 0, DTM_BARRIER_SKIP},
-		{"confirm", 0, 1, DTM_BARRIER_RUN},
-		{"confirm", 0, 0, DTM_BARRIER_SKIP},
-		{"commit", 0, 1, DTM_BARRIER_RUN},
-		{"commit", 0, 0, DTM_BARRIER_SKIP},
-		{"compensate", 0, 1, DTM_BARRIER_RUN},
-		{"compensate", 0, 0, DTM_BARRIER_SKIP},
-		{"compensate", 1, 1, DTM_BARRIER_SKIP},
-		{"compensate", 1, 0, DTM_BARRIER_SKIP},
-		{"cancel", 0, 1, DTM_BARRIER_RUN},
-		{"cancel", 0, 0, DTM_BARRIER_SKIP},
-		{"cancel", 1, 1, DTM_BARRIER_SKIP},
-		{"rollback", 0, 1, DTM_BARRIER_RUN},
-		{"rollback", 0, 0, DTM_BARRIER_SKIP},
-		{"rollback", 1, 1, DTM_BARRIER_SKIP},
-		{"msg", 0, 1, DTM_BARRIER_RUN},
-		{"msg", 0, 0, DTM_BARRIER_DUPLICATED},
+	} cases[] = {
+		{"action", 0, 1, DTM_BARRIER_RUN},      {"action", 0, 0, DTM_BARRIER_SKIP},
+		{"try", 0, 1, DTM_BARRIER_RUN},         {"try", 0, 0, DTM_BARRIER_SKIP},
+		{"confirm", 0, 1, DTM_BARRIER_RUN},     {"confirm", 0, 0, DTM_BARRIER_SKIP},
+		{"commit", 0, 1, DTM_BARRIER_RUN},      {"commit", 0, 0, DTM_BARRIER_SKIP},
+		{"compensate", 0, 1, DTM_BARRIER_RUN},  {"compensate", 0, 0, DTM_BARRIER_SKIP},
+		{"compensate", 1, 1, DTM_BARRIER_SKIP}, {"compensate", 1, 0, DTM_BARRIER_SKIP},
+		{"cancel", 0, 1, DTM_BARRIER_RUN},      {"cancel", 0, 0, DTM_BARRIER_SKIP},
+		{"cancel", 1, 1, DTM_BARRIER_SKIP},     {"rollback", 0, 1, DTM_BARRIER_RUN},
+		{"rollback", 0, 0, DTM_BARRIER_SKIP},   {"rollback", 1, 1, DTM_BARRIER_SKIP},
+		{"msg", 0, 1, DTM_BARRIER_RUN},         {"msg", 0, 0, DTM_BARRIER_DUPLICATED},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)

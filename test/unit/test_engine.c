@@ -21,7 +21,7 @@ static const char *
 op_statuses(const Fixture *f)
 {
 	static char text[256];
-	size_t		len = 0;
+	size_t len = 0;
 
 	text[0] = '\0';
 	for (int i = 0; i < f->trans.n_branches; i++)
@@ -34,7 +34,7 @@ op_statuses(const Fixture *f)
 static void
 test_saga_success(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 3);
 	fixture_wake(&f);
@@ -68,7 +68,7 @@ test_saga_success(void)
 static void
 test_saga_failure(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 3);
 	fixture_wake(&f);
@@ -93,19 +93,21 @@ test_saga_failure(void)
 	/* a body is preferred to the reason */
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 1);
 	fixture_wake(&f);
-	fixture_handle(&f, &(DtmEvent) {
-		.kind = DTM_EVENT_RESULT, .outcome = NO,
-		.reason = test_text("409: the body"), .body = test_text("the body FAILURE")
-	});
+	fixture_handle(&f,
+				   &(DtmEvent){.kind = DTM_EVENT_RESULT,
+							   .outcome = NO,
+							   .reason = test_text("409: the body"),
+							   .body = test_text("the body FAILURE")});
 	CHECK_TEXT(f.trans.reason, "url:http://a/1 return failed: the body FAILURE");
 	CHECK_TEXT(f.branches[0].state[FWD].last_error, "409: the body");
 	fixture_free(&f);
 
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 1);
 	fixture_wake(&f);
-	fixture_handle(&f, &(DtmEvent) {
-		.kind = DTM_EVENT_RESULT, .outcome = NO, .reason = test_text("dtm_fail: sold out")
-	});
+	fixture_handle(&f,
+				   &(DtmEvent){.kind = DTM_EVENT_RESULT,
+							   .outcome = NO,
+							   .reason = test_text("dtm_fail: sold out")});
 	CHECK_TEXT(f.trans.reason, "url:http://a/1 return failed: dtm_fail: sold out FAILURE");
 	fixture_free(&f);
 }
@@ -114,7 +116,7 @@ test_saga_failure(void)
 static void
 test_compensation_retry(void)
 {
-	Fixture		f;
+	Fixture f;
 	static const DtmOutcome outcomes[] = {NO, BAD, LATER};
 
 	for (int i = 0; i < 3; i++)
@@ -151,8 +153,8 @@ test_compensation_retry(void)
 static void
 test_backoff(void)
 {
-	Fixture		f;
-	int64_t		expected = 2 * SECOND;
+	Fixture f;
+	int64_t expected = 2 * SECOND;
 
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 1);
 	f.trans.retry_interval_ms = 2000;
@@ -160,7 +162,7 @@ test_backoff(void)
 	fixture_wake(&f);
 	for (int i = 0; i < 10; i++)
 	{
-		int64_t		wait;
+		int64_t wait;
 
 		fixture_result(&f, 0, FWD, BAD, "connection refused");
 		wait = f.plan.next_at - f.now;
@@ -194,7 +196,7 @@ test_retry_limit(void)
 {
 	for (int no_pause = 0; no_pause <= 1; no_pause++)
 	{
-		Fixture		f;
+		Fixture f;
 
 		fixture_init(&f, DTM_TYPE_SAGA, no_pause ? DTM_FLAG_RETRY_NO_PAUSE : 0, 2);
 		f.trans.retry_limit = 9;
@@ -231,7 +233,7 @@ test_retry_limit(void)
 static void
 test_no_pause_without_limit(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	fixture_init(&f, DTM_TYPE_MSG, DTM_FLAG_RETRY_NO_PAUSE, 1);
 	f.trans.status = DTM_STATUS_SUBMITTED;
@@ -252,7 +254,7 @@ test_no_pause_without_limit(void)
 static void
 test_saga_timeout(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	/* an action that is ongoing, not in flight */
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 2);
@@ -273,10 +275,10 @@ test_saga_timeout(void)
 	/* one in flight is awaited, and compensated whatever it answers */
 	for (int outcome = 0; outcome <= DTM_OUTCOME_ERROR; outcome++)
 	{
-		static const char *const statuses[] = {
-			"succeed,succeed,prepared,prepared", "succeed,failed,prepared,prepared",
-			"succeed,prepared,prepared,prepared", "succeed,prepared,prepared,prepared"
-		};
+		static const char *const statuses[] = {"succeed,succeed,prepared,prepared",
+											   "succeed,failed,prepared,prepared",
+											   "succeed,prepared,prepared,prepared",
+											   "succeed,prepared,prepared,prepared"};
 
 		fixture_init(&f, DTM_TYPE_SAGA, 0, 2);
 		f.trans.timeout_to_fail_ms = 1500;
@@ -303,15 +305,15 @@ test_timeout_edges(void)
 {
 	static const struct
 	{
-		int64_t		ms;
+		int64_t ms;
 		const char *reason;
-	}			cases[] = {
+	} cases[] = {
 		{1, "Timeout after 0.001 seconds"},
 		{250, "Timeout after 0.25 seconds"},
 		{1000, "Timeout after 1 seconds"},
 		{61020, "Timeout after 61.02 seconds"},
 	};
-	Fixture		f;
+	Fixture f;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
@@ -379,7 +381,7 @@ static void
 test_may_have_been_called(void)
 {
 	static const int after_both[] = {0, 1, -1};
-	Fixture		f;
+	Fixture f;
 
 	fixture_init(&f, DTM_TYPE_SAGA, DTM_FLAG_CONCURRENT, 4);
 	fixture_after(&f, 2, after_both);
@@ -422,7 +424,7 @@ test_partial_order(void)
 	static const int none[] = {-1};
 	static const int on_two[] = {2, -1};
 	static const int on_zero_one[] = {0, 1, -1};
-	Fixture		f;
+	Fixture f;
 
 	/* 3 -> 1, 1 and 2 -> 4 (numbered from 1), though not concurrent */
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 4);
@@ -465,7 +467,7 @@ test_partial_order(void)
 static void
 test_empty_targets(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	/* nothing to do at all */
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 0);
@@ -523,12 +525,12 @@ test_many_steps(void)
 {
 	static DtmBranch branches[DTM_MAX_STEPS];
 	static uint16_t after[DTM_MAX_STEPS];
-	Fixture		f;
+	Fixture f;
 
 	for (int variant = 0; variant < 4; variant++)
 	{
-		bool		against = variant & 1;
-		bool		empty = variant & 2;
+		bool against = variant & 1;
+		bool empty = variant & 2;
 
 		fixture_init(&f, DTM_TYPE_SAGA, 0, 0);
 		memset(branches, 0, sizeof(branches));

@@ -17,7 +17,7 @@
 static void
 test_msg(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	/* delay */
 	fixture_init(&f, DTM_TYPE_MSG, 0, 2);
@@ -110,7 +110,7 @@ test_msg(void)
 static void
 test_tcc(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	fixture_init(&f, DTM_TYPE_TCC, 0, 2);
 	fixture_wake(&f);
@@ -158,7 +158,7 @@ test_tcc(void)
 static void
 test_workflow(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	fixture_init(&f, DTM_TYPE_WORKFLOW, 0, 2);
 	f.trans.timeout_to_fail_ms = 1000;
@@ -194,7 +194,7 @@ test_workflow(void)
 static void
 test_stop_retry_postpone(void)
 {
-	Fixture		f;
+	Fixture f;
 
 	/* stop: from anywhere, at once; the answer that comes later changes nothing */
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 2);
@@ -236,9 +236,10 @@ test_stop_retry_postpone(void)
 	/* postpone: no attempt, no failure */
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 1);
 	fixture_wake(&f);
-	fixture_handle(&f, &(DtmEvent) {
-		.kind = DTM_EVENT_POSTPONE, .until = f.now + 7, .reason = test_text("host is busy")
-	});
+	fixture_handle(&f,
+				   &(DtmEvent){.kind = DTM_EVENT_POSTPONE,
+							   .until = f.now + 7,
+							   .reason = test_text("host is busy")});
 	CHECK(f.plan.changed && !f.plan.flush);
 	CHECK_INT(f.plan.next_at, f.now + 7);
 	CHECK_INT(f.branches[0].state[FWD].attempts, 0);
@@ -254,8 +255,8 @@ test_stop_retry_postpone(void)
 static void
 test_late_results(void)
 {
-	Fixture		f;
-	DtmTrans	before;
+	Fixture f;
+	DtmTrans before;
 
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 2);
 	fixture_wake(&f);
@@ -276,15 +277,15 @@ test_late_results(void)
 static void
 test_log(void)
 {
-	Fixture		f;
-	uint16_t	sizes = 0;
+	Fixture f;
+	uint16_t sizes = 0;
 
 	fixture_init(&f, DTM_TYPE_MSG, 0, 1);
 	f.trans.status = DTM_STATUS_SUBMITTED;
 	fixture_wake(&f);
 	for (int i = 0; i < 100; i++)
 	{
-		uint16_t	size = f.trans.log_size;
+		uint16_t size = f.trans.log_size;
 
 		f.now += 5000;
 		fixture_result(&f, 0, FWD, BAD, "down");
@@ -305,14 +306,13 @@ test_log(void)
 	CHECK_INT(f.trans.log[0].outcome, BAD);
 
 	/* an unreasonable start does not become an unreasonable duration */
-	fixture_handle(&f, &(DtmEvent) {
-		.kind = DTM_EVENT_RESULT, .outcome = BAD, .started_at = f.now + SECOND
-	});
+	fixture_handle(&f,
+				   &(DtmEvent){.kind = DTM_EVENT_RESULT,
+							   .outcome = BAD,
+							   .started_at = f.now + SECOND});
 	CHECK_INT(f.trans.log[DTM_MAX_CALL_LOG - 1].took_us, 0);
 	fixture_event(&f, DTM_EVENT_RETRY, "");
-	fixture_handle(&f, &(DtmEvent) {
-		.kind = DTM_EVENT_RESULT, .outcome = OK, .started_at = 0
-	});
+	fixture_handle(&f, &(DtmEvent){.kind = DTM_EVENT_RESULT, .outcome = OK, .started_at = 0});
 	CHECK_INT(f.trans.log[DTM_MAX_CALL_LOG - 1].took_us, UINT32_MAX);
 	CHECK_INT(f.trans.log[DTM_MAX_CALL_LOG - 1].outcome, OK);
 	fixture_free(&f);
@@ -322,9 +322,9 @@ test_log(void)
 static void
 test_texts(void)
 {
-	Fixture		f;
-	char		text[1203];
-	size_t		bytes;
+	Fixture f;
+	char text[1203];
+	size_t bytes;
 
 	text[0] = 'x';
 	for (int i = 1; i < 1201; i += 2)
@@ -359,8 +359,8 @@ test_texts(void)
 static void
 test_memory(void)
 {
-	Fixture		f;
-	size_t		bytes;
+	Fixture f;
+	size_t bytes;
 
 	fixture_init(&f, DTM_TYPE_SAGA, 0, 3);
 	fixture_wake(&f);
@@ -379,7 +379,7 @@ test_memory(void)
 	/* out of memory at each place where some is asked for */
 	for (long fail_after = 0;; fail_after++)
 	{
-		bool		short_of_memory = false;
+		bool short_of_memory = false;
 
 		fixture_init(&f, DTM_TYPE_SAGA, 0, 2);
 		f.memory.fail_after = fail_after;

@@ -33,7 +33,7 @@ static long long events;
 static uint64_t
 random_bits(void)
 {
-	uint64_t	x;
+	uint64_t x;
 
 	random_state += UINT64_C(0x9e3779b97f4a7c15);
 	x = random_state;
@@ -61,10 +61,10 @@ percent(uint32_t chance)
 static void
 random_order(World *w)
 {
-	uint16_t	n = w->trans.n_branches;
-	uint16_t	place[WORLD_BRANCHES];
-	uint32_t	kind = random_below(3);
-	uint32_t	density = 20 + random_below(60);
+	uint16_t n = w->trans.n_branches;
+	uint16_t place[WORLD_BRANCHES];
+	uint32_t kind = random_below(3);
+	uint32_t density = 20 + random_below(60);
 
 	if (kind == 0)
 		return;
@@ -72,15 +72,15 @@ random_order(World *w)
 		place[i] = i;
 	for (uint16_t i = n; kind == 1 && i > 1; i--)
 	{
-		uint16_t	j = (uint16_t) random_below(i);
-		uint16_t	swap = place[i - 1];
+		uint16_t j = (uint16_t) random_below(i);
+		uint16_t swap = place[i - 1];
 
 		place[i - 1] = place[j];
 		place[j] = swap;
 	}
 	for (uint16_t i = 0; i < n; i++)
 	{
-		DtmBranch  *branch = &w->branches[i];
+		DtmBranch *branch = &w->branches[i];
 
 		if (kind == 2 && percent(40))
 			continue;
@@ -97,9 +97,9 @@ static void
 random_trans(World *w)
 {
 	DtmTransType type = (DtmTransType) (1 + random_below(DTM_TYPE_LAST));
-	uint32_t	flags = random_below(2) * DTM_FLAG_CONCURRENT;
-	uint32_t	empty = percent(50) ? 0 : random_below(60);
-	uint32_t	limited = percent(50) ? 0 : 40;
+	uint32_t flags = random_below(2) * DTM_FLAG_CONCURRENT;
+	uint32_t empty = percent(50) ? 0 : random_below(60);
+	uint32_t limited = percent(50) ? 0 : 40;
 
 	flags |= percent(30) ? DTM_FLAG_RETRY_NO_PAUSE : 0;
 	if (type == DTM_TYPE_TCC && percent(50))
@@ -138,7 +138,7 @@ random_trans(World *w)
 static bool
 random_call(const World *w, uint16_t *place, uint8_t *role)
 {
-	uint32_t	n = 0;
+	uint32_t n = 0;
 
 	for (uint16_t i = 0; i <= WORLD_QUERY; i++)
 	{
@@ -166,17 +166,17 @@ random_crash(void)
 static void
 answer(World *w, uint32_t success, WorldCrash crash)
 {
-	DtmOutcome	outcome = percent(success) ? DTM_OUTCOME_SUCCESS :
-		(DtmOutcome) (DTM_OUTCOME_FAILURE + random_below(3));
-	uint16_t	place;
-	uint8_t		role;
+	DtmOutcome outcome = percent(success) ? DTM_OUTCOME_SUCCESS
+										  : (DtmOutcome) (DTM_OUTCOME_FAILURE + random_below(3));
+	uint16_t place;
+	uint8_t role;
 
 	if (!random_call(w, &place, &role))
 		return;
 	if (w->trans.type == DTM_TYPE_WORKFLOW && place == WORLD_QUERY &&
 		w->trans.status == DTM_STATUS_PREPARED)
 	{
-		uint32_t	steps = random_below(4);
+		uint32_t steps = random_below(4);
 
 		for (uint32_t i = 0; i < steps; i++)
 			world_replay_step(w, i + 1 < steps || outcome == DTM_OUTCOME_SUCCESS || percent(50));
@@ -184,8 +184,11 @@ answer(World *w, uint32_t success, WorldCrash crash)
 			w->trans.query.next_at = w->now + 1 + random_below(5000) * INT64_C(1000);
 	}
 	if (verbose)
-		printf("  result of %d, %s: %s\n", place + 1, role == FWD ? "forward" : role == UNDO ?
-			   "undo" : "confirm", dtm_outcome_name(outcome));
+		printf("  result of %d, %s: %s\n", place + 1,
+			   role == FWD        ? "forward"
+				   : role == UNDO ? "undo"
+								  : "confirm",
+			   dtm_outcome_name(outcome));
 	world_result(w, place, role, outcome, crash, percent(50));
 }
 
@@ -193,9 +196,9 @@ answer(World *w, uint32_t success, WorldCrash crash)
 static void
 answer_late(World *w)
 {
-	uint16_t	place = (uint16_t) random_below(WORLD_QUERY + 2);
-	uint8_t		role = (uint8_t) random_below(DTM_ROLES + 1);
-	DtmEvent	event = {
+	uint16_t place = (uint16_t) random_below(WORLD_QUERY + 2);
+	uint8_t role = (uint8_t) random_below(DTM_ROLES + 1);
+	DtmEvent event = {
 		.kind = percent(80) ? DTM_EVENT_RESULT : DTM_EVENT_POSTPONE,
 		.branch = world_branch(place),
 		.role = role,
@@ -203,8 +206,9 @@ answer_late(World *w)
 		.reason = test_text("late"),
 	};
 
-	if (place == WORLD_QUERY ? w->out[place][0] :
-		place < w->trans.n_branches && role < DTM_ROLES && w->out[place][role])
+	if (place == WORLD_QUERY
+			? w->out[place][0]
+			: place < w->trans.n_branches && role < DTM_ROLES && w->out[place][role])
 		return;
 	(void) world_handle(w, &event, WORLD_NO_CRASH, false);
 }
@@ -222,10 +226,10 @@ wake(World *w, WorldCrash crash)
 static void
 wild_event(World *w, uint32_t success)
 {
-	uint32_t	dice = random_below(100);
-	WorldCrash	crash = random_crash();
-	uint16_t	place;
-	uint8_t		role;
+	uint32_t dice = random_below(100);
+	WorldCrash crash = random_crash();
+	uint16_t place;
+	uint8_t role;
 
 	events++;
 	w->now += random_below(200) * INT64_C(1000);
@@ -256,8 +260,8 @@ wild_event(World *w, uint32_t success)
 static void
 quiet_event(World *w)
 {
-	uint16_t	place;
-	uint8_t		role;
+	uint16_t place;
+	uint8_t role;
 
 	if (random_call(w, &place, &role))
 	{
@@ -272,17 +276,17 @@ quiet_event(World *w)
 		(void) world_event(w, DTM_EVENT_WAKE, WORLD_NO_CRASH, false);
 	}
 	else
-		(void) world_event(w, percent(50) ? DTM_EVENT_SUBMIT : DTM_EVENT_ABORT,
-						   WORLD_NO_CRASH, false);
+		(void) world_event(w, percent(50) ? DTM_EVENT_SUBMIT : DTM_EVENT_ABORT, WORLD_NO_CRASH,
+						   false);
 }
 
 static bool
 run_history(uint64_t seed)
 {
-	World		w;
-	uint32_t	n_wild;
-	uint32_t	success;
-	int			quiet = 0;
+	World w;
+	uint32_t n_wild;
+	uint32_t success;
+	int quiet = 0;
 
 	random_state = seed;
 	random_trans(&w);
@@ -304,25 +308,25 @@ run_history(uint64_t seed)
 	if (w.error[0] == '\0')
 		return true;
 	printf("seed %llu, %s%s, %d branches: %s\n", (unsigned long long) seed,
-		   dtm_type_name(w.trans.type),
-		   w.trans.flags & DTM_FLAG_CLIENT_RUN ? " (client-run)" : "", w.trans.n_branches, w.error);
+		   dtm_type_name(w.trans.type), w.trans.flags & DTM_FLAG_CLIENT_RUN ? " (client-run)" : "",
+		   w.trans.n_branches, w.error);
 	return false;
 }
 
 int
 main(int argc, char **argv)
 {
-	long long	count = argc > 1 ? atoll(argv[1]) : DEFAULT_COUNT;
-	uint64_t	seed = argc > 2 ? strtoull(argv[2], NULL, 10) :
-		(uint64_t) time(NULL) * UINT64_C(1000000);
-	int			reports = 0;
-	clock_t		start = clock();
+	long long count = argc > 1 ? atoll(argv[1]) : DEFAULT_COUNT;
+	uint64_t seed =
+		argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t) time(NULL) * UINT64_C(1000000);
+	int reports = 0;
+	clock_t start = clock();
 
 	verbose = count == 1;
 	printf("%lld histories, seed %llu\n", count, (unsigned long long) seed);
 	for (long long i = 0; i < count && reports < MAX_REPORTS; i++)
 	{
-		bool		ok = run_history(seed + (uint64_t) i);
+		bool ok = run_history(seed + (uint64_t) i);
 
 		if (!ok)
 			reports++;

@@ -37,8 +37,8 @@ int
 getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 			struct addrinfo **result)
 {
-	static int	(*real) (const char *, const char *, const struct addrinfo *, struct addrinfo **);
-	sigset_t	mask;
+	static int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+	sigset_t mask;
 
 	if (real == NULL)
 		*(void **) &real = dlsym(RTLD_NEXT, "getaddrinfo");
@@ -62,7 +62,7 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 static void
 test_answers(Client *client, Server *server)
 {
-	Result	   *result = call_path(client, server, "/status/200");
+	Result *result = call_path(client, server, "/status/200");
 
 	CHECK_INT(result->error, DTM_HTTP_OK);
 	CHECK_INT(result->status, 200);
@@ -87,8 +87,8 @@ test_answers(Client *client, Server *server)
 static void
 test_redirect_not_followed(Client *client, Server *server)
 {
-	int			before = server->requests;
-	Result	   *result = call_path(client, server, "/redirect");
+	int before = server->requests;
+	Result *result = call_path(client, server, "/redirect");
 
 	CHECK_INT(result->error, DTM_HTTP_OK);
 	CHECK_INT(result->status, 302);
@@ -98,7 +98,7 @@ test_redirect_not_followed(Client *client, Server *server)
 static void
 test_keep_alive(Client *client, Server *server)
 {
-	int			before;
+	int before;
 
 	call_path(client, server, "/status/200");
 	before = server->connections;
@@ -112,8 +112,8 @@ static void
 test_server_closes_idle(Client *client, Server *server)
 {
 	struct pollfd ready = {.fd = dtm_http_fd(client->http), .events = POLLIN};
-	Result	   *result = call_path(client, server, "/bye");
-	int			before = server->connections;
+	Result *result = call_path(client, server, "/bye");
+	int before = server->connections;
 
 	CHECK_INT(result->status, 200);
 	CHECK_STR(result->body, "bye");
@@ -129,7 +129,7 @@ static const char *
 echo(Client *client, Server *server, const DtmHttpCall *call)
 {
 	DtmHttpCall copy = *call;
-	int			before = client->n_results;
+	int before = client->n_results;
 
 	copy.url = url_of(server, "/echo?gid=g1");
 	copy.timeout_ms = 3000;
@@ -145,11 +145,14 @@ echo(Client *client, Server *server, const DtmHttpCall *call)
 static void
 test_wire(Client *client, Server *server)
 {
-	static const char *const own[] = {
-		"Content-Type: text/plain", "X-Empty: ", "X-One: 1", "Content-Length: 3",
-		"Transfer-Encoding: chunked", "Connection: close", "Expect: 100-continue"
-	};
-	const char *seen = echo(client, server, &(DtmHttpCall) {.post = true});
+	static const char *const own[] = {"Content-Type: text/plain",
+									  "X-Empty: ",
+									  "X-One: 1",
+									  "Content-Length: 3",
+									  "Transfer-Encoding: chunked",
+									  "Connection: close",
+									  "Expect: 100-continue"};
+	const char *seen = echo(client, server, &(DtmHttpCall){.post = true});
 
 	CHECK_HAS(seen, "POST /echo?gid=g1 HTTP/1.1\r\n");
 	CHECK_HAS(seen, "\r\nContent-Length: 0\r\n");
@@ -158,19 +161,22 @@ test_wire(Client *client, Server *server)
 	CHECK_HAS(seen, "\r\nAccept: */*\r\n");
 	CHECK_HAS_NOT(seen, "\r\nExpect:");
 
-	seen = echo(client, server, &(DtmHttpCall) {.post = true, .body = "{\"a\":1}", .body_len = 7});
+	seen = echo(client, server, &(DtmHttpCall){.post = true, .body = "{\"a\":1}", .body_len = 7});
 	CHECK_HAS(seen, "\r\nContent-Length: 7\r\n");
 	CHECK_HAS(seen, "\r\n\r\n{\"a\":1}");
 
 	/* a handle that has posted serves a GET, and the other way round */
-	seen = echo(client, server, &(DtmHttpCall) {.post = false, .body = "x", .body_len = 1});
+	seen = echo(client, server, &(DtmHttpCall){.post = false, .body = "x", .body_len = 1});
 	CHECK_HAS(seen, "GET /echo?gid=g1 HTTP/1.1\r\n");
 	CHECK_HAS_NOT(seen, "Content-Length");
 	CHECK_HAS_NOT(seen, "Content-Type");
 
-	seen = echo(client, server, &(DtmHttpCall) {
-		.post = true, .body = "{}", .body_len = 2, .headers = own, .n_headers = 7
-	});
+	seen = echo(client, server,
+				&(DtmHttpCall){.post = true,
+							   .body = "{}",
+							   .body_len = 2,
+							   .headers = own,
+							   .n_headers = 7});
 	CHECK_HAS(seen, "\r\nContent-Type: text/plain\r\n");
 	CHECK_HAS_NOT(seen, "application/json");
 	CHECK_HAS(seen, "\r\nX-Empty:\r\n");
@@ -185,15 +191,17 @@ test_wire(Client *client, Server *server)
 static void
 test_refused_calls(Client *client, Server *server)
 {
-	static const char *const bad_headers[] = {
-		"X-A: 1\r\nX-B: 2", "X-A: 1\nX-B: 2", "X-A", ": x", "", "X A: 1", "X-A;"
-	};
-	static const char *const bad_urls[] = {
-		"", "http://", "ftp://127.0.0.1/", "file:///etc/passwd", "sql:f",
-		"http://127.0.0.1/a b", "http://127.0.0.1/ HTTP/1.1\r\nX-A: 1"
-	};
+	static const char *const bad_headers[] =
+		{"X-A: 1\r\nX-B: 2", "X-A: 1\nX-B: 2", "X-A", ": x", "", "X A: 1", "X-A;"};
+	static const char *const bad_urls[] = {"",
+										   "http://",
+										   "ftp://127.0.0.1/",
+										   "file:///etc/passwd",
+										   "sql:f",
+										   "http://127.0.0.1/a b",
+										   "http://127.0.0.1/ HTTP/1.1\r\nX-A: 1"};
 	DtmHttpCall call = {.post = true, .timeout_ms = 1000, .n_headers = 1};
-	int			before = server->requests;
+	int before = server->requests;
 
 	for (size_t i = 0; i < sizeof(bad_headers) / sizeof(bad_headers[0]); i++)
 	{
@@ -224,8 +232,8 @@ test_refused_calls(Client *client, Server *server)
 static void
 test_timeout(Client *client, Server *server)
 {
-	int64_t		before = now_ms();
-	Result	   *result = call_url(client, url_of(server, "/hang"), 120);
+	int64_t before = now_ms();
+	Result *result = call_url(client, url_of(server, "/hang"), 120);
 
 	CHECK_INT(result->error, DTM_HTTP_TIMEOUT);
 	CHECK_STR(result->message, "timed out after 120 ms");
@@ -236,17 +244,17 @@ test_timeout(Client *client, Server *server)
 static void
 test_no_connection(Client *client)
 {
-	Server	   *gone = server_start();
-	char		message[256];
-	int			port = gone->port;
-	Result	   *result;
+	Server *gone = server_start();
+	char message[256];
+	int port = gone->port;
+	Result *result;
 
 	result = call_path(client, gone, "/status/200");
 	CHECK_INT(result->status, 200);
 	server_stop(gone);
-	snprintf(message, sizeof(message),
-			 "could not connect to 127.0.0.1:%d: Connection refused", port);
-	result = call_url(client, url_of(&(Server) {.port = port}, "/"), 1000);
+	snprintf(message, sizeof(message), "could not connect to 127.0.0.1:%d: Connection refused",
+			 port);
+	result = call_url(client, url_of(&(Server){.port = port}, "/"), 1000);
 	CHECK_INT(result->error, DTM_HTTP_CONNECT);
 	CHECK_STR(result->message, message);
 }
@@ -254,7 +262,7 @@ test_no_connection(Client *client)
 static void
 test_broken(Client *client, Server *server)
 {
-	Result	   *result = call_path(client, server, "/close");
+	Result *result = call_path(client, server, "/close");
 
 	CHECK_INT(result->error, DTM_HTTP_BROKEN);
 	CHECK_STR(result->message, "connection lost before an answer came");
@@ -271,7 +279,7 @@ test_broken(Client *client, Server *server)
 static void
 test_large(Client *client, Server *server)
 {
-	Result	   *result = call_path(client, server, "/big/65536");
+	Result *result = call_path(client, server, "/big/65536");
 
 	CHECK_INT(result->error, DTM_HTTP_OK);
 	CHECK_INT(result->body_len, 65536);
@@ -298,9 +306,9 @@ test_large(Client *client, Server *server)
 static void
 test_names(Client *client, Server *server)
 {
-	char		url[100];
-	int64_t		before;
-	Result	   *result;
+	char url[100];
+	int64_t before;
+	Result *result;
 
 	snprintf(url, sizeof(url), "http://good.test:%d/status/200", server->port);
 	result = call_url(client, url, 2000);
@@ -336,9 +344,9 @@ test_names(Client *client, Server *server)
 static void
 test_policy(Client *client, Server *server)
 {
-	char		url[100];
-	int			before;
-	Result	   *result;
+	char url[100];
+	int before;
+	Result *result;
 
 	/* the name says nothing; the address behind it is forbidden */
 	snprintf(url, sizeof(url), "http://good.test:%d/status/200", server->port);
@@ -373,7 +381,7 @@ test_policy(Client *client, Server *server)
 static void
 test_policy_during_call(Client *client, Server *server)
 {
-	int			before = client->n_results;
+	int before = client->n_results;
 
 	CHECK_INT(start_call(client, url_of(server, "/delay/60"), "{}", 2000), DTM_OK);
 	run_for(client, 20);
@@ -396,9 +404,9 @@ test_no_descriptors(Server *server)
 	DtmHttpLimits limits = usual_limits();
 	struct rlimit before;
 	struct rlimit none;
-	Client		client;
-	Result	   *result;
-	int			next;
+	Client client;
+	Result *result;
+	int next;
 
 	client_open(&client, &limits);
 	getrlimit(RLIMIT_NOFILE, &before);
@@ -421,8 +429,8 @@ test_no_descriptors(Server *server)
 static void
 test_not_tls(Client *client, Server *server)
 {
-	char		url[100];
-	Result	   *result;
+	char url[100];
+	Result *result;
 
 	snprintf(url, sizeof(url), "https://127.0.0.1:%d/", server->port);
 	result = call_url(client, url, 1000);
@@ -434,12 +442,12 @@ test_not_tls(Client *client, Server *server)
 static int
 spawn(const char *command, bool wait_for_it)
 {
-	pid_t		pid = fork();
-	int			status;
+	pid_t pid = fork();
+	int status;
 
 	if (pid == 0)
 	{
-		int			null = open("/dev/null", O_RDWR);
+		int null = open("/dev/null", O_RDWR);
 
 		dup2(null, 0);
 		dup2(null, 1);
@@ -457,12 +465,13 @@ spawn(const char *command, bool wait_for_it)
 static bool
 make_certificate(const char *folder)
 {
-	char		command[600];
+	char command[600];
 
 	snprintf(command, sizeof(command),
 			 "cd %s && exec openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
 			 "-keyout key.pem -out cert.pem -days 2 -subj /CN=127.0.0.1 "
-			 "-addext subjectAltName=IP:127.0.0.1", folder);
+			 "-addext subjectAltName=IP:127.0.0.1",
+			 folder);
 	return spawn(command, true) == 0;
 }
 
@@ -470,16 +479,16 @@ make_certificate(const char *folder)
 static void
 test_tls(void)
 {
-	char		folder[] = "/tmp/test_http_XXXXXX";
-	char		command[600];
-	char		ca_file[100];
-	char		url[100];
+	char folder[] = "/tmp/test_http_XXXXXX";
+	char command[600];
+	char ca_file[100];
+	char url[100];
 	DtmHttpLimits limits = usual_limits();
-	Server	   *port_finder = server_start();
-	int			port = port_finder->port;
-	Client		client;
-	Result	   *result;
-	int			server;
+	Server *port_finder = server_start();
+	int port = port_finder->port;
+	Client client;
+	Result *result;
+	int server;
 
 	server_stop(port_finder);
 	if (!CHECK(mkdtemp(folder) != NULL))
@@ -510,7 +519,7 @@ test_tls(void)
 	limits.ca_file = ca_file;
 	dtm_http_set_limits(client.http, &limits);
 	result = call_with(&client, url, NULL, 5000);
-	if (result->error == DTM_HTTP_POSTPONED)	/* its slow start opened the circuit */
+	if (result->error == DTM_HTTP_POSTPONED) /* its slow start opened the circuit */
 	{
 		run_for(&client, result->retry_after_ms);
 		result = call_with(&client, url, NULL, 5000);
@@ -533,8 +542,8 @@ int
 main(void)
 {
 	DtmHttpLimits limits = usual_limits();
-	Server	   *server = server_start();
-	Client		client;
+	Server *server = server_start();
+	Client client;
 
 	client_open(&client, &limits);
 	test_answers(&client, server);

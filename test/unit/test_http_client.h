@@ -10,7 +10,7 @@
 #define TEST_HTTP_CLIENT_H
 
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE				/* RTLD_NEXT, strcasestr */
+#define _GNU_SOURCE /* RTLD_NEXT, strcasestr */
 #endif
 
 #include "dtm_http.h"
@@ -20,32 +20,32 @@
 
 typedef struct Result
 {
-	uint64_t	tag;
+	uint64_t tag;
 	DtmHttpError error;
-	int			status;
-	char		message[256];
-	char		body[2048];		/* its beginning, NUL-terminated */
-	size_t		body_len;
-	int			retry_after_ms;
-	int64_t		queued_us;
-	int64_t		took_us;
+	int status;
+	char message[256];
+	char body[2048]; /* its beginning, NUL-terminated */
+	size_t body_len;
+	int retry_after_ms;
+	int64_t queued_us;
+	int64_t took_us;
 } Result;
 
 typedef struct Client
 {
-	DtmHttp    *http;
-	DtmPolicy  *policy;
-	TestArena	arena;
-	Result	   *results;		/* in the order they came */
-	int			n_results;
-	uint64_t	next_tag;
+	DtmHttp *http;
+	DtmPolicy *policy;
+	TestArena arena;
+	Result *results; /* in the order they came */
+	int n_results;
+	uint64_t next_tag;
 } Client;
 
 static inline DtmPolicy *
 parse_policy(Client *client, const char *text)
 {
-	char		error[200] = "";
-	DtmPolicy  *policy = dtm_policy_parse(text, &client->arena.arena, error, sizeof(error));
+	char error[200] = "";
+	DtmPolicy *policy = dtm_policy_parse(text, &client->arena.arena, error, sizeof(error));
 
 	if (policy == NULL)
 		printf("policy \"%s\": %s\n", text, error);
@@ -55,12 +55,10 @@ parse_policy(Client *client, const char *text)
 static inline DtmHttpLimits
 usual_limits(void)
 {
-	return (DtmHttpLimits) {
-		.max_host_calls = 64,
-		.max_calls = 256,
-		.max_host_queue = 10000,
-		.max_body = 65536
-	};
+	return (DtmHttpLimits){.max_host_calls = 64,
+						   .max_calls = 256,
+						   .max_host_queue = 10000,
+						   .max_body = 65536};
 }
 
 static inline void
@@ -96,9 +94,9 @@ collect(Client *client)
 	{
 		if (client->n_results < MAX_RESULTS)
 		{
-			Result	   *result = &client->results[client->n_results++];
-			size_t		kept = done->body_len < sizeof(result->body) ?
-				done->body_len : sizeof(result->body) - 1;
+			Result *result = &client->results[client->n_results++];
+			size_t kept =
+				done->body_len < sizeof(result->body) ? done->body_len : sizeof(result->body) - 1;
 
 			result->tag = done->tag;
 			result->error = done->error;
@@ -119,14 +117,14 @@ collect(Client *client)
 static inline bool
 run_until(Client *client, int count, int max_ms)
 {
-	int64_t		end = now_ms() + max_ms;
+	int64_t end = now_ms() + max_ms;
 
 	collect(client);
 	while (client->n_results < count)
 	{
 		struct pollfd ready = {.fd = dtm_http_fd(client->http), .events = POLLIN};
-		int			timeout = dtm_http_timeout_ms(client->http);
-		int64_t		left = end - now_ms();
+		int timeout = dtm_http_timeout_ms(client->http);
+		int64_t left = end - now_ms();
 
 		if (left <= 0)
 			return false;
@@ -148,15 +146,13 @@ run_for(Client *client, int ms)
 static inline DtmRc
 start_call(Client *client, const char *url, const char *body, int timeout_ms)
 {
-	DtmHttpCall call = {
-		.tag = client->next_tag++,
-		.tag2 = 7,
-		.url = url,
-		.post = body != NULL,
-		.body = body,
-		.body_len = body ? strlen(body) : 0,
-		.timeout_ms = timeout_ms
-	};
+	DtmHttpCall call = {.tag = client->next_tag++,
+						.tag2 = 7,
+						.url = url,
+						.post = body != NULL,
+						.body = body,
+						.body_len = body ? strlen(body) : 0,
+						.timeout_ms = timeout_ms};
 
 	return dtm_http_start(client->http, &call);
 }
@@ -166,8 +162,8 @@ static inline const char *
 url_of(const Server *server, const char *path)
 {
 	static char texts[8][300];
-	static int	next;
-	char	   *text = texts[next++ % 8];
+	static int next;
+	char *text = texts[next++ % 8];
 
 	snprintf(text, sizeof(texts[0]), "http://127.0.0.1:%d%s", server->port, path);
 	return text;
@@ -178,7 +174,7 @@ static inline Result *
 call_with(Client *client, const char *url, const char *body, int timeout_ms)
 {
 	static Result none;
-	int			before = client->n_results;
+	int before = client->n_results;
 
 	none.error = (DtmHttpError) -1;
 	if (!CHECK_INT(start_call(client, url, body, timeout_ms), DTM_OK) ||
@@ -200,4 +196,4 @@ call_path(Client *client, const Server *server, const char *path)
 	return call_url(client, url_of(server, path), 3000);
 }
 
-#endif							/* TEST_HTTP_CLIENT_H */
+#endif /* TEST_HTTP_CLIENT_H */

@@ -24,7 +24,7 @@ static bool fail_multi;
 int
 epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)
 {
-	static int	(*real) (int, int, int, struct epoll_event *);
+	static int (*real)(int, int, int, struct epoll_event *);
 
 	if (real == NULL)
 		*(void **) &real = dlsym(RTLD_NEXT, "epoll_ctl");
@@ -40,8 +40,8 @@ epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)
 CURLMcode
 curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int bits, int *running)
 {
-	static CURLMcode (*real) (CURLM *, curl_socket_t, int, int *);
-	CURLMcode	rc;
+	static CURLMcode (*real)(CURLM *, curl_socket_t, int, int *);
+	CURLMcode rc;
 
 	if (real == NULL)
 		*(void **) &real = dlsym(RTLD_NEXT, "curl_multi_socket_action");
@@ -52,7 +52,7 @@ curl_multi_socket_action(CURLM *multi, curl_socket_t fd, int bits, int *running)
 static int
 count_errors(const Client *client, DtmHttpError error)
 {
-	int			count = 0;
+	int count = 0;
 
 	for (int i = 0; i < client->n_results; i++)
 		count += client->results[i].error == error;
@@ -63,7 +63,7 @@ static void
 test_host_limit(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	limits.max_host_calls = 4;
 	client_open(&client, &limits);
@@ -87,7 +87,7 @@ static void
 test_first_come_first_served(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	limits.max_host_calls = 1;
 	client_open(&client, &limits);
@@ -104,8 +104,8 @@ static void
 test_hosts_take_turns(Server *server, Server *other)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
-	int			first = 0;
+	Client client;
+	int first = 0;
 
 	limits.max_calls = 2;
 	client_open(&client, &limits);
@@ -125,8 +125,8 @@ static void
 test_hanging_host(Server *server, Server *other)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
-	int64_t		before = now_ms();
+	Client client;
+	int64_t before = now_ms();
 
 	limits.max_host_calls = 8;
 	client_open(&client, &limits);
@@ -154,7 +154,7 @@ static void
 test_queue_full(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	limits.max_host_calls = 1;
 	limits.max_host_queue = 3;
@@ -188,7 +188,7 @@ static void
 test_changed_limits(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	limits.max_host_calls = 1;
 	client_open(&client, &limits);
@@ -219,8 +219,8 @@ static void
 test_cancel(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
-	int			before = server->requests;
+	Client client;
+	int before = server->requests;
 
 	limits.max_host_calls = 2;
 	client_open(&client, &limits);
@@ -228,11 +228,11 @@ test_cancel(Server *server)
 		CHECK_INT(start_call(&client, url_of(server, "/delay/60"), "{}", 3000), DTM_OK);
 	run_for(&client, 20);
 
-	CHECK(!dtm_http_cancel(client.http, 0, 8));	/* the second tag counts too */
+	CHECK(!dtm_http_cancel(client.http, 0, 8)); /* the second tag counts too */
 	CHECK(!dtm_http_cancel(client.http, 99, 7));
-	CHECK(dtm_http_cancel(client.http, 4, 7));	/* queued */
+	CHECK(dtm_http_cancel(client.http, 4, 7)); /* queued */
 	CHECK_INT(dtm_http_calls_queued(client.http), 3);
-	CHECK(dtm_http_cancel(client.http, 0, 7));	/* out: its place goes to the next one */
+	CHECK(dtm_http_cancel(client.http, 0, 7)); /* out: its place goes to the next one */
 	CHECK_INT(dtm_http_calls_out(client.http), 2);
 	CHECK_INT(dtm_http_calls_queued(client.http), 2);
 	CHECK(!dtm_http_cancel(client.http, 0, 7));
@@ -264,7 +264,7 @@ static void
 test_free_in_flight(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	limits.max_host_calls = 3;
 	client_open(&client, &limits);
@@ -284,8 +284,8 @@ test_free_in_flight(Server *server)
 static void
 expect_postponed(Client *client, Server *server, const char *end_of_message)
 {
-	char		message[256];
-	Result	   *result = call_path(client, server, "/mode");
+	char message[256];
+	Result *result = call_path(client, server, "/mode");
 
 	CHECK_INT(result->error, DTM_HTTP_POSTPONED);
 	snprintf(message, sizeof(message), "host 127.0.0.1:%d failed %s", server->port, end_of_message);
@@ -297,11 +297,11 @@ static void
 test_circuit(Server *server, Server *other)
 {
 	DtmHttpLimits limits = usual_limits();
-	char		name[50];
-	Client		client;
-	Result	   *result;
-	int			before;
-	int64_t		start;
+	char name[50];
+	Client client;
+	Result *result;
+	int before;
+	int64_t start;
 
 	limits.max_host_calls = 1;
 	client_open(&client, &limits);
@@ -357,7 +357,7 @@ static void
 test_circuit_stays_closed(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	client_open(&client, &limits);
 	/* failures count in a row only */
@@ -380,7 +380,7 @@ static void
 test_cancelled_probe(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	client_open(&client, &limits);
 	server->mode = 504;
@@ -402,13 +402,13 @@ static void
 test_many_hosts(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
-	int			port = server->port;
+	Client client;
+	int port = server->port;
 
 	client_open(&client, &limits);
 	for (int i = 0; i < 4400; i++)
 	{
-		char		url[60];
+		char url[60];
 
 		/* listens on 127.0.0.1 only */
 		snprintf(url, sizeof(url), "http://127.1.%d.%d:%d/", i / 200, i % 200 + 1, port);
@@ -425,10 +425,10 @@ static void
 test_many_calls(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	bool	   *seen = calloc(5000, sizeof(bool));
-	int			twice = 0;
-	int			good = 0;
-	Client		client;
+	bool *seen = calloc(5000, sizeof(bool));
+	int twice = 0;
+	int good = 0;
+	Client client;
 
 	limits.max_host_calls = 200;
 	client_open(&client, &limits);
@@ -436,13 +436,14 @@ test_many_calls(Server *server)
 	server->most_at_once = 0;
 	for (int i = 0; i < 5000; i++)
 		CHECK_INT(start_call(&client, url_of(server, i % 2 ? "/echo" : "/status/200"), "{\"n\":1}",
-							 10000), DTM_OK);
+							 10000),
+				  DTM_OK);
 	CHECK_INT(dtm_http_calls_out(client.http), 200);
 	CHECK_INT(dtm_http_calls_queued(client.http), 4800);
 	CHECK(run_until(&client, 5000, 20000));
 	for (int i = 0; i < client.n_results; i++)
 	{
-		Result	   *result = &client.results[i];
+		Result *result = &client.results[i];
 
 		if (result->tag < 5000 && seen[result->tag])
 			twice++;
@@ -466,8 +467,8 @@ static void
 test_no_watches(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
-	Result	   *result;
+	Client client;
+	Result *result;
 
 	client_open(&client, &limits);
 	CHECK_INT(start_call(&client, url_of(server, "/delay/100"), "{}", 2000), DTM_OK);
@@ -492,7 +493,7 @@ static void
 test_multi_fails(Server *server)
 {
 	DtmHttpLimits limits = usual_limits();
-	Client		client;
+	Client client;
 
 	limits.max_host_calls = 5;
 	client_open(&client, &limits);
@@ -516,8 +517,8 @@ test_multi_fails(Server *server)
 int
 main(void)
 {
-	Server	   *server = server_start();
-	Server	   *other = server_start();
+	Server *server = server_start();
+	Server *other = server_start();
 
 	test_host_limit(server);
 	test_first_come_first_served(server);

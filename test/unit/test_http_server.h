@@ -44,24 +44,24 @@
 
 typedef struct ServerClient
 {
-	int			fd;				/* -1: free */
-	char		request[SERVER_REQUEST];
-	size_t		used;
-	int64_t		answer_at;		/* milliseconds; 0 = nothing waits */
-	bool		busy;			/* a request came and was not answered yet */
+	int fd; /* -1: free */
+	char request[SERVER_REQUEST];
+	size_t used;
+	int64_t answer_at; /* milliseconds; 0 = nothing waits */
+	bool busy;         /* a request came and was not answered yet */
 } ServerClient;
 
 typedef struct Server
 {
-	int			port;
-	int			listen_fd;
-	int			stop[2];
-	pthread_t	thread;
-	atomic_int	mode;			/* status for /mode */
-	atomic_int	connections;
-	atomic_int	requests;
-	atomic_int	most_at_once;
-	int			at_once;
+	int port;
+	int listen_fd;
+	int stop[2];
+	pthread_t thread;
+	atomic_int mode; /* status for /mode */
+	atomic_int connections;
+	atomic_int requests;
+	atomic_int most_at_once;
+	int at_once;
 	ServerClient clients[SERVER_CLIENTS];
 } Server;
 
@@ -92,7 +92,7 @@ server_send(ServerClient *client, const char *data, size_t len)
 {
 	while (len > 0)
 	{
-		ssize_t		sent = send(client->fd, data, len, MSG_NOSIGNAL);
+		ssize_t sent = send(client->fd, data, len, MSG_NOSIGNAL);
 
 		if (sent <= 0)
 			return false;
@@ -105,8 +105,8 @@ server_send(ServerClient *client, const char *data, size_t len)
 static inline bool __attribute__((format(printf, 2, 3)))
 server_sendf(ServerClient *client, const char *format, ...)
 {
-	char		text[1024];
-	va_list		args;
+	char text[1024];
+	va_list args;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
@@ -120,16 +120,18 @@ server_answer(Server *server, ServerClient *client, int status, const char *body
 	client->busy = false;
 	client->answer_at = 0;
 	server->at_once--;
-	return server_sendf(client, "HTTP/1.1 %d Said\r\nContent-Length: %zu\r\n"
-						"Location: /status/200\r\n\r\n", status, len) &&
+	return server_sendf(client,
+						"HTTP/1.1 %d Said\r\nContent-Length: %zu\r\n"
+						"Location: /status/200\r\n\r\n",
+						status, len) &&
 		server_send(client, body, len);
 }
 
 static inline bool
 server_send_chunked(ServerClient *client, size_t total)
 {
-	char		block[1000];
-	bool		ok = server_sendf(client, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+	char block[1000];
+	bool ok = server_sendf(client, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
 
 	memset(block, 'x', sizeof(block));
 	for (size_t part; ok && total > 0; total -= part)
@@ -144,7 +146,7 @@ server_send_chunked(ServerClient *client, size_t total)
 static inline void
 server_send_heads(ServerClient *client)
 {
-	bool		ok = server_sendf(client, "HTTP/1.1 200 OK\r\n");
+	bool ok = server_sendf(client, "HTTP/1.1 200 OK\r\n");
 
 	for (int i = 0; ok && i < 20000; i++)
 		ok = server_sendf(client, "X-%d: 0123456789012345678901234567890\r\n", i);
@@ -156,8 +158,8 @@ server_handle(Server *server, ServerClient *client, size_t len)
 {
 	const char *path = strchr(client->request, ' ') + 1;
 	const char *number = strchr(path + 1, '/');
-	int			n = number ? atoi(number + 1) : 0;
-	char		body[64];
+	int n = number ? atoi(number + 1) : 0;
+	char body[64];
 
 	server->requests++;
 	client->busy = true;
@@ -200,9 +202,8 @@ server_handle(Server *server, ServerClient *client, size_t len)
 	}
 	if (strncmp(path, "/big/", 5) == 0)
 	{
-		char	   *block = calloc(1, (size_t) n);
-		bool		ok = block != NULL &&
-			server_answer(server, client, 200, block, (size_t) n);
+		char *block = calloc(1, (size_t) n);
+		bool ok = block != NULL && server_answer(server, client, 200, block, (size_t) n);
 
 		free(block);
 		return ok;
@@ -223,7 +224,7 @@ server_request_len(const ServerClient *client)
 {
 	const char *end = strstr(client->request, "\r\n\r\n");
 	const char *length = strcasestr(client->request, "\r\ncontent-length:");
-	size_t		len;
+	size_t len;
 
 	if (end == NULL)
 		return 0;
@@ -236,9 +237,9 @@ server_request_len(const ServerClient *client)
 static inline void
 server_read(Server *server, ServerClient *client)
 {
-	ssize_t		got = recv(client->fd, client->request + client->used,
-						   SERVER_REQUEST - 1 - client->used, 0);
-	size_t		len;
+	ssize_t got =
+		recv(client->fd, client->request + client->used, SERVER_REQUEST - 1 - client->used, 0);
+	size_t len;
 
 	if (got <= 0)
 	{
@@ -247,7 +248,7 @@ server_read(Server *server, ServerClient *client)
 	}
 	client->used += (size_t) got;
 	client->request[client->used] = '\0';
-	if (client->request[0] == 0x16)	/* TLS says hello */
+	if (client->request[0] == 0x16) /* TLS says hello */
 	{
 		(void) server_sendf(client, "HTTP/1.1 400 Bad Request\r\n\r\n");
 		server_close(server, client);
@@ -269,8 +270,8 @@ static inline void
 server_accept(Server *server)
 {
 	struct timeval patience = {.tv_sec = 2};
-	int			fd = accept(server->listen_fd, NULL, NULL);
-	int			one = 1;
+	int fd = accept(server->listen_fd, NULL, NULL);
+	int one = 1;
 
 	if (fd < 0)
 		return;
@@ -291,13 +292,13 @@ server_accept(Server *server)
 static inline void *
 server_main(void *context)
 {
-	Server	   *server = context;
+	Server *server = context;
 	struct pollfd polled[SERVER_CLIENTS + 2];
 
 	for (;;)
 	{
-		int			timeout = -1;
-		int64_t		now = now_ms();
+		int timeout = -1;
+		int64_t now = now_ms();
 
 		for (int i = 0; i < SERVER_CLIENTS; i++)
 		{
@@ -308,10 +309,10 @@ server_main(void *context)
 				server_close(server, client);
 			if (client->answer_at != 0 && (timeout < 0 || client->answer_at - now < timeout))
 				timeout = (int) (client->answer_at - now);
-			polled[i] = (struct pollfd) {.fd = client->fd, .events = POLLIN};
+			polled[i] = (struct pollfd){.fd = client->fd, .events = POLLIN};
 		}
-		polled[SERVER_CLIENTS] = (struct pollfd) {.fd = server->listen_fd, .events = POLLIN};
-		polled[SERVER_CLIENTS + 1] = (struct pollfd) {.fd = server->stop[0], .events = POLLIN};
+		polled[SERVER_CLIENTS] = (struct pollfd){.fd = server->listen_fd, .events = POLLIN};
+		polled[SERVER_CLIENTS + 1] = (struct pollfd){.fd = server->stop[0], .events = POLLIN};
 		poll(polled, SERVER_CLIENTS + 2, timeout);
 		if (polled[SERVER_CLIENTS + 1].revents)
 			return NULL;
@@ -329,9 +330,9 @@ server_main(void *context)
 static inline Server *
 server_start(void)
 {
-	Server	   *server = calloc(1, sizeof(Server));
+	Server *server = calloc(1, sizeof(Server));
 	struct sockaddr_in address = {.sin_family = AF_INET};
-	socklen_t	len = sizeof(address);
+	socklen_t len = sizeof(address);
 
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	for (int i = 0; i < SERVER_CLIENTS; i++)
@@ -341,8 +342,7 @@ server_start(void)
 	if (bind(server->listen_fd, (struct sockaddr *) &address, len) < 0 ||
 		listen(server->listen_fd, 512) < 0 ||
 		getsockname(server->listen_fd, (struct sockaddr *) &address, &len) < 0 ||
-		pipe(server->stop) < 0 ||
-		pthread_create(&server->thread, NULL, server_main, server) != 0)
+		pipe(server->stop) < 0 || pthread_create(&server->thread, NULL, server_main, server) != 0)
 	{
 		perror("cannot start the test's server");
 		exit(1);
@@ -366,4 +366,4 @@ server_stop(Server *server)
 	free(server);
 }
 
-#endif							/* TEST_HTTP_SERVER_H */
+#endif /* TEST_HTTP_SERVER_H */

@@ -13,17 +13,17 @@
 
 typedef struct Seen
 {
-	DtmLoop    *loop;
-	int			calls;
-	int			last_fd;
-	uint32_t	events;
-	int			forget_fd;		/* what the handler forgets, -1 = nothing */
+	DtmLoop *loop;
+	int calls;
+	int last_fd;
+	uint32_t events;
+	int forget_fd; /* what the handler forgets, -1 = nothing */
 } Seen;
 
 static void
 on_event(void *context, int fd, uint32_t events)
 {
-	Seen	   *seen = context;
+	Seen *seen = context;
 
 	seen->calls++;
 	seen->last_fd = fd;
@@ -35,8 +35,8 @@ on_event(void *context, int fd, uint32_t events)
 static void
 test_watch(DtmLoop *loop)
 {
-	Seen		seen = {.loop = loop, .forget_fd = -1};
-	int			pipe_fd[2];
+	Seen seen = {.loop = loop, .forget_fd = -1};
+	int pipe_fd[2];
 
 	CHECK_INT(pipe(pipe_fd), 0);
 	CHECK_INT(dtm_loop_watch(loop, pipe_fd[0], EPOLLIN, on_event, &seen), DTM_OK);
@@ -73,8 +73,8 @@ test_watch(DtmLoop *loop)
 static void
 test_forgotten_in_batch(DtmLoop *loop)
 {
-	Seen		seen[2];
-	int			pipe_fd[2][2];
+	Seen seen[2];
+	int pipe_fd[2][2];
 
 	for (int i = 0; i < 2; i++)
 	{
@@ -83,7 +83,7 @@ test_forgotten_in_batch(DtmLoop *loop)
 	}
 	for (int i = 0; i < 2; i++)
 	{
-		seen[i] = (Seen) {.loop = loop, .forget_fd = pipe_fd[1 - i][0]};
+		seen[i] = (Seen){.loop = loop, .forget_fd = pipe_fd[1 - i][0]};
 		CHECK_INT(dtm_loop_watch(loop, pipe_fd[i][0], EPOLLIN, on_event, &seen[i]), DTM_OK);
 	}
 	CHECK_INT(dtm_loop_dispatch(loop), 1);
@@ -99,7 +99,7 @@ test_forgotten_in_batch(DtmLoop *loop)
 static void
 test_bad_arguments(DtmLoop *loop)
 {
-	Seen		seen = {.loop = loop, .forget_fd = -1};
+	Seen seen = {.loop = loop, .forget_fd = -1};
 
 	CHECK_INT(dtm_loop_watch(loop, -1, EPOLLIN, on_event, &seen), DTM_INVALID);
 	CHECK_INT(dtm_loop_watch(loop, 0, 0, on_event, &seen), DTM_INVALID);
@@ -114,7 +114,7 @@ test_bad_arguments(DtmLoop *loop)
 int
 main(void)
 {
-	DtmLoop    *loop = dtm_loop_new();
+	DtmLoop *loop = dtm_loop_new();
 
 	if (CHECK(loop != NULL))
 	{

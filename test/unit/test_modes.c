@@ -30,16 +30,16 @@
 typedef struct Cell
 {
 	DtmTransType type;
-	uint32_t	flags;
-	DtmStatus	status;
+	uint32_t flags;
+	DtmStatus status;
 	const char *before;
-	const char *calls;			/* each answered with success; + = at once */
-	DtmStatus	done;			/* after all of them */
-	DtmStatus	failure;		/* after a FAILURE of the first call */
-	DtmStatus	limit;			/* after an error of it with a retry_limit of 0 */
-	DtmStatus	timeout;		/* after the time-out passed */
-	DtmStatus	submit;			/* NONE: refused */
-	DtmStatus	abort;			/* NONE: refused */
+	const char *calls; /* each answered with success; + = at once */
+	DtmStatus done;    /* after all of them */
+	DtmStatus failure; /* after a FAILURE of the first call */
+	DtmStatus limit;   /* after an error of it with a retry_limit of 0 */
+	DtmStatus timeout; /* after the time-out passed */
+	DtmStatus submit;  /* NONE: refused */
+	DtmStatus abort;   /* NONE: refused */
 } Cell;
 
 static const Cell cells[] = {
@@ -119,10 +119,10 @@ prepare(Fixture *f, const Cell *cell)
 static void
 check_success(const Cell *cell)
 {
-	Fixture		f;
-	char		calls[512] = "";
-	DtmCall		queue[32];
-	int			n_queue = 0;
+	Fixture f;
+	char calls[512] = "";
+	DtmCall queue[32];
+	int n_queue = 0;
 
 	prepare(&f, cell);
 	fixture_wake(&f);
@@ -153,8 +153,8 @@ check_success(const Cell *cell)
 static void
 check_answer(const Cell *cell, DtmOutcome outcome, int32_t limit, DtmStatus expected)
 {
-	Fixture		f;
-	DtmCall		call = {0};
+	Fixture f;
+	DtmCall call = {0};
 	DtmOpState *op;
 
 	prepare(&f, cell);
@@ -185,8 +185,7 @@ check_answer(const Cell *cell, DtmOutcome outcome, int32_t limit, DtmStatus expe
 	}
 	else
 	{
-		CHECK_INT(op->status,
-				  outcome == DTM_OUTCOME_FAILURE ? DTM_OP_FAILED : DTM_OP_PREPARED);
+		CHECK_INT(op->status, outcome == DTM_OUTCOME_FAILURE ? DTM_OP_FAILED : DTM_OP_PREPARED);
 		CHECK(f.trans.reason.len > 0);
 	}
 	CHECK_TEXT(op->last_error, "no stock");
@@ -196,7 +195,7 @@ check_answer(const Cell *cell, DtmOutcome outcome, int32_t limit, DtmStatus expe
 static void
 check_timeout(const Cell *cell)
 {
-	Fixture		f;
+	Fixture f;
 
 	prepare(&f, cell);
 	f.trans.timeout_to_fail_ms = 2000;
@@ -221,7 +220,7 @@ check_timeout(const Cell *cell)
 static void
 check_request(const Cell *cell, DtmEventKind kind, DtmStatus expected)
 {
-	Fixture		f;
+	Fixture f;
 
 	prepare(&f, cell);
 
@@ -264,22 +263,19 @@ check_op_exists(void)
 	static const struct
 	{
 		DtmTransType type;
-		uint32_t	flags;
-		bool		exists[DTM_ROLES];
-	}			cases[] = {
-		{SAGA, 0, {true, false, true}},
-		{MSG, 0, {true, false, false}},
-		{TCC, 0, {true, true, true}},
-		{TCC, CLIENT, {false, true, true}},
-		{XA, 0, {false, true, true}},
-		{WF, 0, {true, true, true}},
+		uint32_t flags;
+		bool exists[DTM_ROLES];
+	} cases[] = {
+		{SAGA, 0, {true, false, true}}, {MSG, 0, {true, false, false}},
+		{TCC, 0, {true, true, true}},   {TCC, CLIENT, {false, true, true}},
+		{XA, 0, {false, true, true}},   {WF, 0, {true, true, true}},
 	};
-	DtmBranch	branch = {.op = {DTM_OP_ACTION, DTM_OP_CONFIRM, DTM_OP_CANCEL}};
+	DtmBranch branch = {.op = {DTM_OP_ACTION, DTM_OP_CONFIRM, DTM_OP_CANCEL}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		DtmTrans	trans = {.type = cases[i].type, .flags = cases[i].flags};
-		DtmBranch	none = {.op = {DTM_OP_NONE, DTM_OP_NONE, DTM_OP_NONE}};
+		DtmTrans trans = {.type = cases[i].type, .flags = cases[i].flags};
+		DtmBranch none = {.op = {DTM_OP_NONE, DTM_OP_NONE, DTM_OP_NONE}};
 
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
@@ -295,9 +291,9 @@ main(void)
 	for (size_t i = 0; i < sizeof(cells) / sizeof(cells[0]); i++)
 	{
 		const Cell *cell = &cells[i];
-		long long	failed = test_failed;
-		DtmStatus	stop = cell->status == DTM_STATUS_SUCCEED ? DTM_STATUS_SUCCEED :
-			DTM_STATUS_FAILED;
+		long long failed = test_failed;
+		DtmStatus stop =
+			cell->status == DTM_STATUS_SUCCEED ? DTM_STATUS_SUCCEED : DTM_STATUS_FAILED;
 
 		check_success(cell);
 		check_answer(cell, DTM_OUTCOME_FAILURE, -1, cell->failure);

@@ -19,7 +19,10 @@
 #define DEFAULT_TROUBLE 2
 #define MAX_DEPTH 60
 #define MAX_REPORTS 5
-#define END {-1}
+#define END \
+	{       \
+		-1  \
+	}
 
 #define SAGA DTM_TYPE_SAGA
 #define MSG DTM_TYPE_MSG
@@ -32,12 +35,12 @@ typedef struct Small
 {
 	const char *name;
 	DtmTransType type;
-	uint32_t	flags;
-	uint16_t	n;
-	int64_t		timeout_ms;
-	int32_t		retry_limit;
-	const char *empty;			/* ops without a target: "1f 2u" */
-	int			after[3][3];	/* each ended by -1; not given when the first is 0 */
+	uint32_t flags;
+	uint16_t n;
+	int64_t timeout_ms;
+	int32_t retry_limit;
+	const char *empty; /* ops without a target: "1f 2u" */
+	int after[3][3];   /* each ended by -1; not given when the first is 0 */
 } Small;
 
 static const Small smalls[] = {
@@ -115,7 +118,7 @@ static void
 try_result(const World *from, uint16_t place, uint8_t role, DtmOutcome outcome, WorldCrash crash,
 		   bool lose, int trouble, int depth)
 {
-	World		w;
+	World w;
 
 	world_copy(&w, from);
 	snprintf(path[depth], sizeof(path[depth]), "%s of %d, role %d, crash %d, lose %d",
@@ -133,7 +136,7 @@ try_result(const World *from, uint16_t place, uint8_t role, DtmOutcome outcome, 
 static void
 try_event(const World *from, DtmEventKind kind, WorldCrash crash, bool lose, int trouble, int depth)
 {
-	World		w;
+	World w;
 
 	world_copy(&w, from);
 	snprintf(path[depth], sizeof(path[depth]), "event %d, crash %d, lose %d", kind, crash, lose);
@@ -180,7 +183,7 @@ explore_trouble(const World *w, int trouble, int depth)
 static void
 explore(const World *w, int trouble, int depth)
 {
-	bool		waits = true;
+	bool waits = true;
 
 	nodes++;
 	if (dtm_status_is_final(w->trans.status))
@@ -221,11 +224,11 @@ explore(const World *w, int trouble, int depth)
 int
 main(int argc, char **argv)
 {
-	int			trouble = argc > 1 ? atoi(argv[1]) : DEFAULT_TROUBLE;
+	int trouble = argc > 1 ? atoi(argv[1]) : DEFAULT_TROUBLE;
 
 	for (size_t i = 0; i < sizeof(smalls) / sizeof(smalls[0]); i++)
 	{
-		World		w;
+		World w;
 
 		nodes = 0;
 		memset(ended, 0, sizeof(ended));

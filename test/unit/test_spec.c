@@ -35,8 +35,7 @@ field(DtmSpecBuilder *builder, const char *key, DtmJsonKind kind, const char *va
 static bool
 header(DtmSpecBuilder *builder, const char *name, const char *value)
 {
-	return dtm_spec_step_header(builder, name, strlen(name), DTM_JSON_STRING, value,
-								strlen(value));
+	return dtm_spec_step_header(builder, name, strlen(name), DTM_JSON_STRING, value, strlen(value));
 }
 
 static void
@@ -383,17 +382,16 @@ test_other_modes(void)
 		DtmStatus status;
 		int op[DTM_ROLES];
 	} cases[] =
-		{
-			{DTM_TYPE_MSG, 0, "", DTM_STATUS_SUBMITTED, {DTM_OP_ACTION, 0, 0}},
-			{DTM_TYPE_MSG, 0, "http://q/", DTM_STATUS_PREPARED, {DTM_OP_ACTION, 0, 0}},
-			{DTM_TYPE_TCC, 0, "", DTM_STATUS_PREPARED, {DTM_OP_TRY, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
-			{DTM_TYPE_TCC,
-			 DTM_FLAG_CLIENT_RUN,
-			 "",
-			 DTM_STATUS_PREPARED,
-			 {0, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
-			{DTM_TYPE_XA, 0, "", DTM_STATUS_PREPARED, {0, DTM_OP_COMMIT, DTM_OP_ROLLBACK}},
-			{DTM_TYPE_WORKFLOW, 0, "http://w/", DTM_STATUS_PREPARED, {0, 0, 0}}};
+		{{DTM_TYPE_MSG, 0, "", DTM_STATUS_SUBMITTED, {DTM_OP_ACTION, 0, 0}},
+		 {DTM_TYPE_MSG, 0, "http://q/", DTM_STATUS_PREPARED, {DTM_OP_ACTION, 0, 0}},
+		 {DTM_TYPE_TCC, 0, "", DTM_STATUS_PREPARED, {DTM_OP_TRY, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
+		 {DTM_TYPE_TCC,
+		  DTM_FLAG_CLIENT_RUN,
+		  "",
+		  DTM_STATUS_PREPARED,
+		  {0, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
+		 {DTM_TYPE_XA, 0, "", DTM_STATUS_PREPARED, {0, DTM_OP_COMMIT, DTM_OP_ROLLBACK}},
+		 {DTM_TYPE_WORKFLOW, 0, "http://w/", DTM_STATUS_PREPARED, {0, 0, 0}}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
@@ -415,10 +413,8 @@ test_other_modes(void)
 		branches[1].retry_limit = branches[0].retry_limit = -1;
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
-			branches[0].url[role] = test_text(role == 0 ? "http://f" : role == 1 ? "c" :
-																				   "u");
-			branches[1].sql_name[role] = test_text(role == 0 ? "s.f" : role == 1 ? "s.c" :
-																				   "s.u");
+			branches[0].url[role] = test_text(role == 0 ? "http://f" : role == 1 ? "c" : "u");
+			branches[1].sql_name[role] = test_text(role == 0 ? "s.f" : role == 1 ? "s.c" : "s.u");
 		}
 		CHECK_INT(dtm_spec_pack(&trans, &memory.arena, &packed, &len), DTM_OK);
 		read.created_at = INT64_MAX - 5;
@@ -508,33 +504,32 @@ test_hostile(void)
 		const char *bytes;
 		size_t len;
 		DtmRc rc;
-	} cases[] =
-		{
-			{"\1\1\0\0\0\0", 6, DTM_OK},
-			{"\1\1\0\0\1\0\0", 7, DTM_OK},
-			{"\2\1\0\0\0\0", 6, DTM_INVALID}, /* version */
-			{"\1\0\0\0\0\0", 6, DTM_INVALID}, /* type */
-			{"\1\6\0\0\0\0", 6, DTM_INVALID},
-			{"\1\1\0\0\0\0\0", 7, DTM_INVALID},     /* something behind */
-			{"\1\1\0\x80\x04\0\0", 7, DTM_INVALID}, /* unknown presence bit */
-			{"\1\1\0\0\2\0\0", 7, DTM_INVALID},     /* a branch is missing */
-			{"\1\1\0\0\xe9\7\0", 7, DTM_INVALID},   /* 1001 branches */
-			{"\1\1\0\0\1\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\0", 16, DTM_INVALID},
-			{"\1\1\0\0\1\1\x20\1\0", 9, DTM_INVALID},          /* after itself */
-			{"\1\1\0\0\1\1\x20\1\1", 9, DTM_INVALID},          /* after a step that is not there */
-			{"\1\1\0\0\2\1\0\x20\1\0", 10, DTM_OK},            /* 1 after 0 */
-			{"\1\1\0\0\2\2\x20\1\1\x20\1\0", 12, DTM_INVALID}, /* 0 after 1 after 0 */
-			{"\1\1\0\0\2\1\x20\1\1\0", 10, DTM_OK},            /* 0 after 1 */
-			{"\1\1\0\0\2\2\0\x20\1\0\0", 11, DTM_INVALID},     /* fewer entries than said */
-			{"\1\1\0\0\2\1\0\x20\2\0\0", 11, DTM_INVALID},     /* more */
-			{"\1\1\0\0\1\0\1\5abcd", 12, DTM_INVALID},         /* payload beyond the end */
-			{"\1\1\0\0\1\0\1\4abcd", 12, DTM_OK},
-			{"\1\1\0\0\1\0\x40\4\1X\1y", 12, DTM_OK},                   /* a header */
-			{"\1\1\0\0\1\0\x40\4\1X\1\n", 12, DTM_INVALID},             /* with a line break */
-			{"\1\1\0\0\1\0\x40\4\1X\2y", 12, DTM_INVALID},              /* beyond its list */
-			{"\1\1\0\0\1\0\x40\2\0\0", 10, DTM_INVALID},                /* without a name */
-			{"\1\1\0\1\x80\x80\x80\x80\x80\x80\1\0\0", 13, DTM_INVALID} /* starts in 139 years */
-		};
+	} cases[] = {
+		{"\1\1\0\0\0\0", 6, DTM_OK},
+		{"\1\1\0\0\1\0\0", 7, DTM_OK},
+		{"\2\1\0\0\0\0", 6, DTM_INVALID}, /* version */
+		{"\1\0\0\0\0\0", 6, DTM_INVALID}, /* type */
+		{"\1\6\0\0\0\0", 6, DTM_INVALID},
+		{"\1\1\0\0\0\0\0", 7, DTM_INVALID},     /* something behind */
+		{"\1\1\0\x80\x04\0\0", 7, DTM_INVALID}, /* unknown presence bit */
+		{"\1\1\0\0\2\0\0", 7, DTM_INVALID},     /* a branch is missing */
+		{"\1\1\0\0\xe9\7\0", 7, DTM_INVALID},   /* 1001 branches */
+		{"\1\1\0\0\1\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\0", 16, DTM_INVALID},
+		{"\1\1\0\0\1\1\x20\1\0", 9, DTM_INVALID},          /* after itself */
+		{"\1\1\0\0\1\1\x20\1\1", 9, DTM_INVALID},          /* after a step that is not there */
+		{"\1\1\0\0\2\1\0\x20\1\0", 10, DTM_OK},            /* 1 after 0 */
+		{"\1\1\0\0\2\2\x20\1\1\x20\1\0", 12, DTM_INVALID}, /* 0 after 1 after 0 */
+		{"\1\1\0\0\2\1\x20\1\1\0", 10, DTM_OK},            /* 0 after 1 */
+		{"\1\1\0\0\2\2\0\x20\1\0\0", 11, DTM_INVALID},     /* fewer entries than said */
+		{"\1\1\0\0\2\1\0\x20\2\0\0", 11, DTM_INVALID},     /* more */
+		{"\1\1\0\0\1\0\1\5abcd", 12, DTM_INVALID},         /* payload beyond the end */
+		{"\1\1\0\0\1\0\1\4abcd", 12, DTM_OK},
+		{"\1\1\0\0\1\0\x40\4\1X\1y", 12, DTM_OK},                   /* a header */
+		{"\1\1\0\0\1\0\x40\4\1X\1\n", 12, DTM_INVALID},             /* with a line break */
+		{"\1\1\0\0\1\0\x40\4\1X\2y", 12, DTM_INVALID},              /* beyond its list */
+		{"\1\1\0\0\1\0\x40\2\0\0", 10, DTM_INVALID},                /* without a name */
+		{"\1\1\0\1\x80\x80\x80\x80\x80\x80\1\0\0", 13, DTM_INVALID} /* starts in 139 years */
+	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{

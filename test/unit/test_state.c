@@ -46,8 +46,7 @@ check_op(const DtmOpState *actual, const DtmOpState *expected)
 	CHECK_INT(actual->next_at, expected->next_at);
 	CHECK_INT(actual->last_error.len, expected->last_error.len);
 	CHECK(actual->last_error.len == 0 ||
-		  memcmp(actual->last_error.data, expected->last_error.data,
-				 actual->last_error.len) == 0);
+		  memcmp(actual->last_error.data, expected->last_error.data, actual->last_error.len) == 0);
 }
 
 /* Pack, unpack into another one of the same shape, compare; the packed length. */
@@ -186,16 +185,15 @@ static void
 test_everything(void)
 {
 	Subject subject;
-	DtmOpState full = {
-		.status = DTM_OP_FAILED,
-		.started = true,
-		.last_outcome = DTM_OUTCOME_ERROR,
-		.attempts = UINT32_MAX,
-		.failures = UINT32_MAX,
-		.started_at = CREATED_AT - 5000000,
-		.finished_at = CREATED_AT - 6000000, /* clocks are set back now and then */
-		.next_at = DTM_TIME_NEVER,
-		.last_error = {"500: broken", 11}};
+	DtmOpState full = {.status = DTM_OP_FAILED,
+					   .started = true,
+					   .last_outcome = DTM_OUTCOME_ERROR,
+					   .attempts = UINT32_MAX,
+					   .failures = UINT32_MAX,
+					   .started_at = CREATED_AT - 5000000,
+					   .finished_at = CREATED_AT - 6000000, /* clocks are set back now and then */
+					   .next_at = DTM_TIME_NEVER,
+					   .last_error = {"500: broken", 11}};
 	static const DtmTime times[] = {0, 1, -1, INT64_MAX, INT64_MIN, CREATED_AT, CREATED_AT + 1};
 	char error[DTM_MAX_ERROR_LEN];
 
