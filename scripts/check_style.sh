@@ -27,7 +27,7 @@ if [ ${#files[@]} -eq 0 ]; then
 fi
 
 broken=$(for file in "${files[@]}"; do
-	expand -t4 "$file" | awk -v file="$file" 'length > 110 && !/"[^"]{20,}/ { print "    " file ":" NR ": beyond 110 columns" }'
+	expand -t4 "$file" | awk -v file="$file" 'length > 110 && !/"/ { print "    " file ":" NR ": beyond 110 columns" }'
 done)
 if "$clang_format" --version | grep -q 'version 14\.'; then
 	broken+=$(for file in "${files[@]}"; do
