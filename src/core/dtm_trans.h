@@ -90,6 +90,7 @@ typedef struct DtmTrans
 	DtmStatus status;
 	DtmText reason;    /* rollback_reason, or empty */
 	DtmOpState query;  /* of the pseudo branch */
+	DtmTime hurried_at; /* when a RETRY came before start_at: the start from then on; 0 = never */
 	uint32_t attempts; /* all calls finished, over all ops */
 	uint32_t retries;  /* of them: repeated ones */
 	uint16_t n_log;    /* newest DTM_MAX_CALL_LOG attempts, oldest first */

@@ -56,7 +56,7 @@ typedef struct DtmHttpDone
 	uint64_t tag;
 	uint64_t tag2;
 	DtmHttpError error;
-	int status;       /* HTTP status when error is OK */
+	int status;       /* HTTP status when error is OK or TOO_LARGE (0 = headers) */
 	const char *body; /* valid until dtm_http_release */
 	size_t body_len;
 	char message[256];  /* for people: "could not connect to ...", else "" */

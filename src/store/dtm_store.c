@@ -224,15 +224,17 @@ dtm_store_lock(int64 id, DtmFound *found)
 	return exists;
 }
 
-void
+bool
 dtm_store_mark_retry(int64 id)
 {
 	DtmStoreScope scope;
 	Datum values[1] = {Int64GetDatum(id)};
+	bool marked;
 
 	dtm_store_begin(&scope);
-	dtm_plan_execute(PLAN_MARK_RETRY, values, NULL, false, true);
+	marked = dtm_plan_execute(PLAN_MARK_RETRY, values, NULL, false, true) > 0;
 	dtm_store_end(&scope);
+	return marked;
 }
 
 void

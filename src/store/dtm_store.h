@@ -74,7 +74,8 @@ extern bool dtm_store_find(const char *gid, bool with_body, DtmFound *found);
 /* Lock the row of an unfinished transaction; false when it is finished. */
 extern bool dtm_store_lock(int64 id, DtmFound *found);
 
-extern void dtm_store_mark_retry(int64 id);
+/* An unfinished transaction is due now, and not parked; false when it is finished. */
+extern bool dtm_store_mark_retry(int64 id);
 extern void dtm_store_stop(const DtmFound *found, const char *reason);
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
 

@@ -404,6 +404,8 @@ reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
 		dtm_answer_reason(done->status, done->body, done->body_len, buffer, size);
 	else if (done->error == DTM_HTTP_TIMEOUT)
 		snprintf(buffer, size, "%s (request_timeout)", done->message);
+	else if (done->error == DTM_HTTP_TOO_LARGE && done->status != 0)
+		snprintf(buffer, size, "%d: %s", done->status, done->message);
 	else
 		strlcpy(buffer, done->message, size);
 
@@ -413,6 +415,20 @@ reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
 		if (IS_HIGHBIT_SET(*p))
 			*p = '?';
 	}
+}
+
+/* An answer too long to be read may still decide by its status, but not for success. */
+static DtmOutcome
+outcome_of_done(const DtmHttpDone *done)
+{
+	DtmOutcome outcome;
+
+	if (done->error == DTM_HTTP_OK)
+		return dtm_answer_meaning(done->status, done->body, done->body_len);
+	if (done->error != DTM_HTTP_TOO_LARGE)
+		return DTM_OUTCOME_ERROR;
+	outcome = dtm_answer_meaning(done->status, "", 0);
+	return outcome == DTM_OUTCOME_SUCCESS ? DTM_OUTCOME_ERROR : outcome;
 }
 
 static void
@@ -452,9 +468,7 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 	{
 		event.kind = DTM_EVENT_RESULT;
 		event.started_at = now - done->took_us;
-		event.outcome = done->error == DTM_HTTP_OK
-			? dtm_answer_meaning(done->status, done->body, done->body_len)
-			: DTM_OUTCOME_ERROR;
+		event.outcome = outcome_of_done(done);
 	}
 	if (event.kind == DTM_EVENT_POSTPONE || event.outcome != DTM_OUTCOME_SUCCESS)
 		event.reason = tick_text(c, reason, strlen(reason));

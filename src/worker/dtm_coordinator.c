@@ -178,6 +178,9 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 	c->slot->started_at = GetCurrentTimestamp();
 	LWLockRelease(dtm_shared->lock);
 
+	/* it waits with other databases until it knows about this one */
+	dtm_shmem_wake(dtm_shared->launcher_proc);
+
 	/*
 	 * A commit with synchronous_commit = off that was there before us was
 	 * put into no inbox: nothing may be called for it until it is durable.

@@ -228,6 +228,13 @@ extern ErrorData *dtm_tick_recover(DtmCoordinator *c);
 /* Is it the row's fault, so that trying again will not help? */
 extern bool dtm_tick_is_poison(const ErrorData *error);
 
+/*
+ * Rows that were not submitted here may come at any time, with a restore: a
+ * copy is not driven.  To be asked before anything is taken from the tables;
+ * loads: there are rows to load.
+ */
+extern void dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now, bool loads);
+
 /* Was it a lock of somebody, and nothing worse? */
 extern bool dtm_tick_met_lock(const ErrorData *error);
 

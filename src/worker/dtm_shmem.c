@@ -144,6 +144,10 @@ dtm_shmem_claim(Oid dboid)
 			slot->inbox.head = slot->inbox.tail = 0;
 			slot->inbox.overflow = false;
 			slot->inbox.flush_up_to = 0;
+			pg_atomic_write_u64(&slot->calls, 0);
+			pg_atomic_write_u64(&slot->finished, 0);
+			pg_atomic_write_u64(&slot->ticks, 0);
+			pg_atomic_write_u64(&slot->last_tick_at, 0);
 			slot->last_error[0] = '\0';
 			slot->last_error_at = 0;
 		}

@@ -236,6 +236,14 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 	apply_kind(tick, held, retry || row->retry ? DTM_EVENT_RETRY : DTM_EVENT_WAKE);
 }
 
+static void
+say_parked(int64 id, const char *problem)
+{
+	ereport(WARNING,
+			(errmsg("transaction " INT64_FORMAT " is parked: %s", id, problem),
+			 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
+}
+
 /* Load ids[first .. first + n - 1] and give each its first event. */
 static void
 load(Tick *tick, int first, int n)
@@ -278,7 +286,10 @@ load(Tick *tick, int first, int n)
 		take_row(tick, row, tick->retry[i], unreadable, &n_unreadable);
 	}
 	for (int i = 0; i < n_unreadable; i++)
+	{
 		dtm_store_park(unreadable[i].id, unreadable[i].problem);
+		say_parked(unreadable[i].id, unreadable[i].problem);
+	}
 }
 
 /* Everything that happened in memory since the last tick. */
@@ -458,9 +469,7 @@ park(Tick *tick, int64 id, const char *problem)
 	}
 	PG_END_TRY();
 	if (parked)
-		ereport(WARNING,
-				(errmsg("transaction " INT64_FORMAT " is parked: %s", id, problem),
-				 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
+		say_parked(id, problem);
 	else
 		dtm_held_shun(tick->c, id, TimestampTzPlusMilliseconds(tick->now, SHUN_MS));
 }
@@ -699,28 +708,12 @@ has_work(const DtmCoordinator *c, TimestampTz now)
 		(dtm_retention > 0 && c->number == 0 && c->purge_at <= now);
 }
 
-/*
- * Rows that were not submitted here may come at any time, with a restore.
- * Never drive a copy: look before anything is taken from the tables.
- */
-static void
-leave_when_paused(const Tick *tick)
-{
-	DtmCoordinator *c = tick->c;
-
-	if (tick->n_ids == 0 && c->next_timer > tick->now && !c->sweeping && !c->sweep_again &&
-		c->sweep_at > tick->now)
-		return;
-	if (dtm_store_pause_reason() != NULL)
-		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
-}
-
 static void
 batch(Tick *tick)
 {
 	bool durable;
 
-	leave_when_paused(tick);
+	dtm_tick_leave_when_paused(tick->c, tick->now, tick->n_ids > 0);
 	claim_timers(tick);
 	sweep(tick);
 	load(tick, 0, tick->n_ids);

@@ -169,3 +169,12 @@ dtm_tick_met_lock(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
+
+void
+dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now, bool loads)
+{
+	if (!loads && c->next_timer > now && !c->sweeping && !c->sweep_again && c->sweep_at > now)
+		return;
+	if (dtm_store_pause_reason() != NULL)
+		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
+}

@@ -84,12 +84,25 @@ RESET ROLE;
 SELECT a FROM done;
 DROP OWNED BY regress_dtm_elsewhere;
 DROP ROLE regress_dtm_elsewhere;
+-- dropped with something submitted in the same transaction
+BEGIN;
+SELECT "Else Where".dtm_saga_submit('[{"action": "sql:mark", "payload": 2}]', 'dropped');
+DROP EXTENSION dtm_pg;
+ROLLBACK;
+SELECT count(*) FROM dtm.transactions;
+BEGIN;
+SELECT "Else Where".dtm_saga_submit('[{"action": "sql:mark", "payload": 2}]', 'dropped');
+DROP EXTENSION dtm_pg;
+COMMIT;
+CREATE EXTENSION dtm_pg SCHEMA "Else Where";
 -- dropped, it leaves nothing; created again, it works again
 DROP EXTENSION dtm_pg;
 SELECT count(*) FROM pg_namespace WHERE nspname = 'dtm';
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'dtm\_%';
+BEGIN;
 CREATE EXTENSION dtm_pg;
 SELECT dtm_saga_submit('[{"action": "sql:mark", "payload": 2}]', 'elsewhere');
+COMMIT;
 SELECT dtm_wait('elsewhere');
 SELECT a FROM done ORDER BY a;
 \c postgres
