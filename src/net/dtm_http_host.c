@@ -213,6 +213,42 @@ is_slow(const DtmHttp *http, const DtmHttpHost *host)
 	return http->now_us - first->queued_at_us >= DTM_QUEUE_SLOW_US;
 }
 
+/* End a call that is in no list because the queue of its host is long enough. */
+static void
+turn_away(DtmHttp *http, DtmHttpEntry *entry)
+{
+	entry->done.error = DTM_HTTP_POSTPONED;
+	entry->done.retry_after_ms = DTM_QUEUE_FULL_MS;
+	dtm_http_say(entry, "%d calls are waiting for host %.160s already", entry->host->n_queued,
+				 entry->host->name);
+	dtm_http_entry_ended(http, entry);
+}
+
+/* They came before their host proved to be slow: the newest go back. */
+void
+dtm_http_hosts_shorten(DtmHttp *http)
+{
+	for (int i = 0; i < DTM_HTTP_HOST_BUCKETS; i++)
+	{
+		for (DtmHttpHost *host = http->buckets[i]; host != NULL; host = host->bucket_next)
+		{
+			if (host->open || host->n_queued <= http->limits.max_host_queue ||
+				!is_slow(http, host))
+				continue;
+			while (host->n_queued > http->limits.max_host_queue)
+			{
+				DtmLink *link = host->queue.prev;
+
+				dtm_list_remove(link);
+				host->n_queued--;
+				http->n_queued--;
+				turn_away(http, dtm_list_entry(link, DtmHttpEntry, link));
+			}
+			settle(http, host);
+		}
+	}
+}
+
 void
 dtm_http_host_admit(DtmHttp *http, DtmHttpHost *host, DtmHttpEntry *entry)
 {
@@ -228,11 +264,7 @@ dtm_http_host_admit(DtmHttp *http, DtmHttpHost *host, DtmHttpEntry *entry)
 	}
 	else if (host->n_queued >= http->limits.max_host_queue && is_slow(http, host))
 	{
-		entry->done.error = DTM_HTTP_POSTPONED;
-		entry->done.retry_after_ms = DTM_QUEUE_FULL_MS;
-		dtm_http_say(entry, "%d calls are waiting for host %.160s already", host->n_queued,
-					 host->name);
-		dtm_http_entry_ended(http, entry);
+		turn_away(http, entry);
 		return;
 	}
 	entry->state = DTM_HTTP_QUEUED;

@@ -11,6 +11,7 @@
 #include "common/int.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -222,6 +223,7 @@ dtm_sql_saga_submit(PG_FUNCTION_ARGS)
 	uint32_t flags = 0;
 	char *gid = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 
+	PreventCommandIfReadOnly("dtm_saga_submit()");
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"steps\" must not be NULL")));

@@ -156,6 +156,9 @@ extern bool dtm_store_load_one(int64 id, DtmStoredTrans *row);
 
 /* ---- the branch barrier (backends, executor); dtm_store_barrier.c ---- */
 
+/* The executor's own barrier; a service counts 01, 02, ... */
+#define DTM_SQL_BARRIER_ID "sql"
+
 /* One op of one branch, as a service received it or an executor runs it. */
 typedef struct DtmBarrierCall
 {

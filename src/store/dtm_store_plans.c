@@ -90,7 +90,8 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
 		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
 		" ON old.id OPERATOR(pg_catalog.=) t.id"
-		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"
+		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid"
+		" AND ($3 OR barrier.barrier_id OPERATOR(pg_catalog.=) 'sql'))"
 		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
 		3, {TIMESTAMPTZOID, OIDOID, BOOLOID}
 	},

@@ -38,6 +38,7 @@
 #define MAX_WAIT_MS 60000
 #define DDL_WAIT_MS 50 /* while DROP EXTENSION holds the extension */
 #define RATE_INTERVAL_MS 1000
+#define REPORT_INTERVAL_US 1100000
 
 /* First key of the advisory lock that makes a coordinator the only one. */
 #define OWNER_LOCK_KEY 0x64746d /* "dtm" */
@@ -238,8 +239,8 @@ stay_paused(DtmCoordinator *c)
 
 	if (reason == NULL)
 		return;
-	open_inbox(c, DTM_WORKER_PAUSED);
 	dtm_coordinator_error(c, reason);
+	open_inbox(c, DTM_WORKER_PAUSED);
 	ereport(WARNING,
 			(errmsg("dtm_pg coordinator of database %u is paused: %s", MyDatabaseId, reason),
 			 errhint("SELECT dtm_resume(); when this database is the one that shall drive them.")));
@@ -321,6 +322,25 @@ publish_rates(DtmCoordinator *c)
 	pg_atomic_write_u64(&c->slot->rss_kb, (uint64) resident_kb());
 }
 
+/*
+ * What a tick has counted is handed on at most once a second; the last bit of
+ * it must not wait until there is work again, or autovacuum sees it too late.
+ */
+static void
+report_when_idle(DtmCoordinator *c, bool ticked)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (ticked && c->report_at == 0)
+		c->report_at = now + REPORT_INTERVAL_US;
+	if (c->report_at == 0 || now < c->report_at)
+		return;
+	pgstat_report_stat(true);
+	c->report_at = 0;
+	if (pg_atomic_read_u64(&c->slot->calls_per_1000s) > 0)
+		c->report_at = now + REPORT_INTERVAL_US; /* until the rate has come down */
+}
+
 /* How long the loop may sleep. */
 static long
 nearest_deadline(const DtmCoordinator *c)
@@ -345,6 +365,8 @@ nearest_deadline(const DtmCoordinator *c)
 		deadline = Min(deadline, now + USECS_PER_SEC); /* an executor may not have come */
 	if (dtm_retention > 0 && c->number == 0)
 		deadline = Min(deadline, c->purge_at);
+	if (c->report_at != 0)
+		deadline = Min(deadline, c->report_at);
 	if (deadline <= now)
 		return 0;
 	if (deadline < now + ms * 1000)
@@ -369,6 +391,7 @@ loop(DtmCoordinator *c)
 		WaitEvent events[3];
 		long timeout = nearest_deadline(c);
 		bool inbox_waits;
+		bool ticked;
 
 		/* with nothing else to do a full inbox must not be slept on */
 		SpinLockAcquire(&c->slot->inbox.mutex);
@@ -385,9 +408,10 @@ loop(DtmCoordinator *c)
 
 		dtm_http_dispatch(c->http);
 		dtm_calls_collect(c);
-		(void) dtm_tick(c);
+		ticked = dtm_tick(c);
 		dtm_calls_feed_executors(c);
 		publish_rates(c);
+		report_when_idle(c, ticked);
 
 		/* events of the next tick keep their texts in this context: only when there are none */
 		if (c->n_events == 0)
@@ -421,7 +445,7 @@ dtm_coordinator_main(Datum arg)
 	dtm_held_init(c);
 	dtm_calls_init(c);
 	open_inbox(c, DTM_WORKER_RUNNING);
-	c->mark_at = GetCurrentTimestamp();
+	c->mark_at = GetCurrentTimestamp() - 2 * REPORT_INTERVAL_US;
 	publish_rates(c);
 	loop(c);
 }

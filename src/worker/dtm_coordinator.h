@@ -149,6 +149,7 @@ typedef struct DtmCoordinator
 	bool stepping_back; /* the extension is locked by DDL: do not look for a while */
 	uint64 calls_at_mark;
 	TimestampTz mark_at;
+	TimestampTz report_at; /* when idle: statistics and rates once more, 0 = never */
 } DtmCoordinator;
 
 /* ---- dtm_held.c ---- */
@@ -172,6 +173,9 @@ extern DtmTime dtm_held_first_wake(const DtmCoordinator *c);
 
 /* Packed state in the current context, as progress for the store. */
 extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now);
+
+/* NOTIFY dtm with this transaction's commit: it has finished. */
+extern void dtm_held_notify(const DtmHeld *held);
 
 /* Do not take it up again before that time: it cannot even be parked. */
 extern void dtm_held_shun(DtmCoordinator *c, int64 id, TimestampTz until);

@@ -42,7 +42,7 @@
 #define BUSY_MS 250            /* while something is starting or waits for its back-off */
 #define START_TIMEOUT_MS 15000 /* a registered worker that does not come */
 #define MAX_BACKOFF_MS 60000
-#define MAX_PROBES 2			/* databases looked into at once for the extension */
+#define MAX_PROBES 2 /* databases looked into at once for the extension */
 
 /* Databases in which the extension was not found; forgotten on request. */
 static Oid *absent = NULL;
@@ -390,9 +390,10 @@ claim_databases(void)
 		else
 		{
 			if (!full_reported)
-				ereport(WARNING, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-								  errmsg("dtm_pg has no place for another database"),
-								  errhint("Raise dtm.max_databases and restart the server.")));
+				ereport(WARNING,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("dtm_pg has no place for another database"),
+						 errhint("Raise dtm.max_databases and restart the server.")));
 			full_reported = true;
 			break;
 		}

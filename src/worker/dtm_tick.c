@@ -16,7 +16,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "commands/async.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -329,15 +328,6 @@ sleeps(const DtmHeld *held)
 		held->next_at == DTM_TIME_NEVER;
 }
 
-static void
-notify_finished(const DtmHeld *held)
-{
-	char payload[DTM_MAX_GID_LEN + 16];
-
-	snprintf(payload, sizeof(payload), "%s %s", held->gid, dtm_status_name(held->trans.status));
-	Async_Notify("dtm", payload);
-}
-
 /* Write what some of the touched ones came to; true when it must be durable. */
 static bool
 write_changes(Tick *tick, DtmHeld **list, int n)
@@ -364,7 +354,7 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 		else
 			progress[n_progress++] = &held->progress;
 		if (held->finished && dtm_notify)
-			notify_finished(held);
+			dtm_held_notify(held);
 	}
 	dtm_store_progress(progress, n_progress);
 	dtm_store_finish(finish, n_finish);
@@ -659,8 +649,10 @@ sweep(Tick *tick)
 	}
 	if (!c->sweeping || limit <= 0)
 		return;
-	n = dtm_store_sweep(c->sweep_cursor, tick->now, c->number, c->workers, CLAIM_BATCH, ids, &last,
-						&end);
+
+	/* those that wait in memory have no timer: take over what a predecessor had in its own */
+	n = dtm_store_sweep(c->sweep_cursor, tick->now + LONG_WAIT_US, c->number, c->workers,
+						CLAIM_BATCH, ids, &last, &end);
 	for (int i = 0; i < n; i++)
 	{
 		if (dtm_held_find(c, ids[i]) != NULL || dtm_held_is_shunned(c, ids[i], tick->now))

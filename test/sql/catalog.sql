@@ -2,7 +2,11 @@
 SET client_min_messages = warning;
 \pset format unaligned
 \pset tuples_only on
-\dx+ dtm_pg
+-- (the row types of tables and views are members since PostgreSQL 17)
+SELECT pg_describe_object(d.classid, d.objid, 0)
+FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+WHERE e.extname = 'dtm_pg' AND d.deptype = 'e' AND d.classid <> 'pg_type'::regclass
+ORDER BY pg_describe_object(d.classid, d.objid, 0) COLLATE "C";
 
 -- privileges: owner's left out, "=" would be PUBLIC
 SELECT member.kind, member.name, coalesce((SELECT string_agg(coalesce(r.rolname, 'PUBLIC') || ' ' || a.privilege_type, ', ' ORDER BY 1)

@@ -163,7 +163,7 @@ SELECT dtm_stop(NULL, 'no gid');
 -- dtm_pause, dtm_resume
 --
 SELECT dtm_pause('a reason with 100% "quotes"');
-\set condition 'EXISTS (SELECT FROM dtm.workers WHERE worker = 0 AND state = ''paused'')'
+\set condition 'EXISTS (SELECT FROM dtm.workers WHERE worker = 0 AND state = ''paused'' AND last_error IS NOT NULL)'
 \set ECHO none
 \i :include
 \set ECHO all
