@@ -232,8 +232,7 @@ dtm_http_hosts_shorten(DtmHttp *http)
 	{
 		for (DtmHttpHost *host = http->buckets[i]; host != NULL; host = host->bucket_next)
 		{
-			if (host->open || host->n_queued <= http->limits.max_host_queue ||
-				!is_slow(http, host))
+			if (host->open || host->n_queued <= http->limits.max_host_queue || !is_slow(http, host))
 				continue;
 			while (host->n_queued > http->limits.max_host_queue)
 			{

@@ -104,7 +104,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_CLAIM] = {
 		"INSERT INTO dtm.node (system_identifier, database_oid, note)"
-		" VALUES ($1, $2, 'first submit')",
+		" SELECT $1, $2, 'first submit' WHERE NOT EXISTS (SELECT FROM dtm.trans)",
 		2, {INT8OID, OIDOID}
 	},
 	[PLAN_PAUSE_REASON] = {

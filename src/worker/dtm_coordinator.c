@@ -436,7 +436,7 @@ dtm_coordinator_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(c->db->dboid, InvalidOid, 0);
 	c->context = AllocSetContextCreate(TopMemoryContext, "dtm coordinator", ALLOCSET_DEFAULT_SIZES);
 	c->tick_context = AllocSetContextCreate(c->context, "dtm tick", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(c->tick_context);
+	MemoryContextSwitchTo(c->context);
 	pgstat_report_appname("dtm_pg coordinator");
 	prepare_session();
 
@@ -447,5 +447,6 @@ dtm_coordinator_main(Datum arg)
 	open_inbox(c, DTM_WORKER_RUNNING);
 	c->mark_at = GetCurrentTimestamp() - 2 * REPORT_INTERVAL_US;
 	publish_rates(c);
+	MemoryContextSwitchTo(c->tick_context);
 	loop(c);
 }

@@ -224,7 +224,7 @@ extern bool dtm_tick_begin(DtmCoordinator *c);
  * Durable when it holds a decision or a promise, else not waited for: what a
  * crash loses is asked again.
  */
-extern void dtm_tick_commit(bool durable);
+extern void dtm_tick_commit(DtmCoordinator *c, bool durable);
 
 /* After an ERROR: a copy of it in the tick's context, with the transaction rolled back. */
 extern ErrorData *dtm_tick_recover(DtmCoordinator *c);

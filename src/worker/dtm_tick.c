@@ -445,7 +445,7 @@ park(Tick *tick, int64 id, const char *problem)
 		if (dtm_tick_begin(tick->c))
 		{
 			dtm_store_park(id, problem);
-			dtm_tick_commit(true);
+			dtm_tick_commit(tick->c, true);
 			parked = true;
 		}
 	}
@@ -496,7 +496,7 @@ load_one(Tick *tick, int i)
 		if (dtm_tick_begin(tick->c))
 		{
 			load(tick, i, 1);
-			dtm_tick_commit(false);
+			dtm_tick_commit(tick->c, false);
 		}
 		else
 			dtm_ids_add(tick->c, &tick->c->load, tick->ids[i]);
@@ -539,7 +539,7 @@ write_one(Tick *tick, DtmHeld *held)
 		{
 			bool durable = write_changes(tick, &held, 1);
 
-			dtm_tick_commit(durable);
+			dtm_tick_commit(tick->c, durable);
 			settle(tick, &held, 1);
 		}
 		else
@@ -712,7 +712,7 @@ batch(Tick *tick)
 	apply_events(tick);
 	durable = write_changes(tick, tick->touched, tick->n_touched);
 	purge(tick);
-	dtm_tick_commit(durable);
+	dtm_tick_commit(tick->c, durable);
 }
 
 bool

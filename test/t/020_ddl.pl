@@ -91,6 +91,16 @@ sql('DROP DATABASE forced WITH (FORCE)');
 cmp_ok(time() - $start, '<', 5, 'DROP DATABASE WITH (FORCE), with a session in it');
 $session->quit;
 
+# while its worker is about to start, at some point of that
+for my $i (1 .. 8)
+{
+	sql('CREATE DATABASE young');
+	install_extension($node, 'young');
+	usleep($i * 5_000);
+	sql('DROP DATABASE young' . ($i % 2 ? ' WITH (FORCE)' : ''));
+}
+is(sql(coordinators(q{datname = 'young'})), '0', 'DROP DATABASE right after CREATE EXTENSION, eight times');
+
 # refused DDL: the worker comes back
 driven_database('kept');
 $session = DtmSession->new($node, 'kept');

@@ -100,6 +100,21 @@ $service->open_gate('limited');
 wait_status($node, "limited-$_", 'succeed') for 1 .. 12;
 is($service->calls(path => '/limited'), 12, 'each was called once');
 
+# ---------------------------------------------------------- dtm.max_inflight
+set('dtm.max_inflight', '5');
+usleep(200_000);
+$service->script('/crowd', { then => { gate => 'crowd' } });
+submit_saga($node, steps('crowd'), gid => "crowd-$_") for 1 .. 40;
+$service->wait_calls(5, path => '/crowd');
+usleep(500_000);
+is(calls_out(path => '/crowd'), 5, 'dtm.max_inflight = 5: five are taken up');
+is(sql('SELECT transactions_in_flight FROM dtm.workers WHERE worker = 0 AND state = \'running\''), '5', 'dtm.workers says so');
+$service->open_gate('crowd');
+wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'crowd-%' AND status = 'succeed'}, '40',
+	name => 'the others follow', timeout => 15);
+is($service->calls(path => '/crowd'), 40, 'each was called once');
+set('dtm.max_inflight', '1000');
+
 # ------------------------------------------------------- dtm.allowed_targets
 my $port = $service->port;
 $service->script('/again', { answers => [ { status => 500 } ] });

@@ -174,10 +174,17 @@ wait_for($node, "SELECT status FROM dtm.transactions WHERE gid = U&'gr\\00fcn'",
 my @calls = $service->calls(path => '/latin');
 is($calls[0]{body}, qq({"name": "Gr\x{fc}n"}), 'LATIN1: the body is UTF-8');
 is($calls[0]{query}{gid}, "gr\x{fc}n", 'LATIN1: the gid too');
-is(value("SELECT last_error ~ '^409: [^[:ascii:]?]?[?]* no\$|^409: . no\$|^409: .. no\$' FROM dtm.branches WHERE op = 'action'", 'latin'),
-	't', 'LATIN1: the answer can be read');
+like(value("SELECT last_error FROM dtm.branches WHERE op = 'action'", 'latin'), qr/^409: [^ ]{1,2} no$/,
+	'LATIN1: the answer can be read');
 like(value("SELECT rollback_reason FROM dtm.transactions", 'latin'), qr/^url:\S+ return failed: .* no FAILURE$/,
 	'LATIN1: the reason too');
+is(value("SELECT dtm_barrier('$calls[0]{query_string}')", 'latin'), 't', 'LATIN1: the barrier takes the query string');
+is(value("SELECT count(*) FROM dtm.barrier WHERE gid = U&'gr\\00fcn'", 'latin'), 1, 'LATIN1: and reads the same gid');
+$node->safe_psql('latin', 'CREATE TABLE got (p jsonb);'
+	  . ' CREATE FUNCTION take(p jsonb) RETURNS void LANGUAGE sql AS $$ INSERT INTO got VALUES (p) $$;'
+	  . " SELECT dtm_saga_submit(jsonb_build_array(dtm_step('sql:take', payload => jsonb_build_object('name', U&'Gr\\00fcn'))))");
+wait_for($node, "SELECT count(*) FROM got WHERE p->>'name' = U&'Gr\\00fcn'", '1', dbname => 'latin',
+	name => 'LATIN1: a sql: branch gets its payload');
 
 $node->stop;
 done_testing();
