@@ -208,7 +208,7 @@ is_slow(const DtmHttp *http, const DtmHttpHost *host)
 	const DtmHttpEntry *first;
 
 	if (dtm_list_is_empty(&host->queue))
-		return host->n_out >= http->limits.max_host_calls;
+		return http->limits.max_host_queue == 0 && host->n_out >= http->limits.max_host_calls;
 	first = dtm_list_entry(host->queue.next, DtmHttpEntry, link);
 	return http->now_us - first->queued_at_us >= DTM_QUEUE_SLOW_US;
 }
@@ -224,17 +224,28 @@ turn_away(DtmHttp *http, DtmHttpEntry *entry)
 	dtm_http_entry_ended(http, entry);
 }
 
-/* They came before their host proved to be slow: the newest go back. */
+/* They came before their hosts proved to be slow: the newest go back, to an even share for each. */
 void
 dtm_http_hosts_shorten(DtmHttp *http)
 {
+	int n_slow = 0;
+	int share;
+
+	for (int i = 0; i < DTM_HTTP_HOST_BUCKETS; i++)
+	{
+		for (DtmHttpHost *host = http->buckets[i]; host != NULL; host = host->bucket_next)
+			n_slow += !host->open && is_slow(http, host);
+	}
+	if (n_slow == 0)
+		return;
+	share = http->limits.max_host_queue / n_slow;
 	for (int i = 0; i < DTM_HTTP_HOST_BUCKETS; i++)
 	{
 		for (DtmHttpHost *host = http->buckets[i]; host != NULL; host = host->bucket_next)
 		{
-			if (host->open || host->n_queued <= http->limits.max_host_queue || !is_slow(http, host))
+			if (host->open || !is_slow(http, host))
 				continue;
-			while (host->n_queued > http->limits.max_host_queue)
+			while (host->n_queued > share)
 			{
 				DtmLink *link = host->queue.prev;
 
@@ -261,7 +272,7 @@ dtm_http_host_admit(DtmHttp *http, DtmHttpHost *host, DtmHttpEntry *entry)
 		}
 		host->probe = entry;
 	}
-	else if (host->n_queued >= http->limits.max_host_queue && is_slow(http, host))
+	else if (http->n_queued >= http->limits.max_host_queue && is_slow(http, host))
 	{
 		turn_away(http, entry);
 		return;

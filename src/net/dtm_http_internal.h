@@ -212,7 +212,7 @@ extern void dtm_http_host_back(DtmHttp *http, DtmHttpEntry *entry, DtmHttpSign s
 /* The limits have changed. */
 extern void dtm_http_hosts_review(DtmHttp *http);
 
-/* Postpone what waits for a slow host beyond max_host_queue. */
+/* Postpone what waits for slow hosts beyond max_host_queue. */
 extern void dtm_http_hosts_shorten(DtmHttp *http);
 
 /* dtm_http_curl.c */

@@ -153,7 +153,8 @@ take_ownership(DtmCoordinator *c)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWNER_LOCK_KEY, c->number, 2);
+	/* 1 and 2 are what pg_advisory_lock() takes: nobody else shall get at this one */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWNER_LOCK_KEY, c->number, 3);
 	StartTransactionCommand();
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
@@ -196,14 +197,11 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 static void
 handle_interrupts(DtmCoordinator *c)
 {
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-		if (c->http != NULL)
-			dtm_calls_configure(c);
-	}
+	bool reload = ConfigReloadPending;
+
+	dtm_process_interrupts();
+	if (reload && c->http != NULL)
+		dtm_calls_configure(c);
 }
 
 /* NULL when this database may be driven; leaves when the extension is not there. */
@@ -287,19 +285,22 @@ prepare_session(void)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/* Memory of its own: pages of shared buffers that it has touched would look like a leak. */
 static long
-resident_kb(void)
+private_kb(void)
 {
 	long size;
-	long resident = 0;
+	long resident;
+	long shared;
+	long pages = 0;
 	FILE *file = fopen("/proc/self/statm", "r");
 
 	if (file == NULL)
 		return 0;
-	if (fscanf(file, "%ld %ld", &size, &resident) != 2)
-		resident = 0;
+	if (fscanf(file, "%ld %ld %ld", &size, &resident, &shared) == 3)
+		pages = resident - shared;
 	fclose(file);
-	return resident * (sysconf(_SC_PAGESIZE) / 1024);
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
 static void
@@ -319,7 +320,7 @@ publish_rates(DtmCoordinator *c)
 							(uint64) (now - c->mark_at));
 	c->calls_at_mark = calls;
 	c->mark_at = now;
-	pg_atomic_write_u64(&c->slot->rss_kb, (uint64) resident_kb());
+	pg_atomic_write_u64(&c->slot->rss_kb, (uint64) private_kb());
 }
 
 /*

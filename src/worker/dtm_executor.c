@@ -415,12 +415,7 @@ dtm_executor_main(Datum arg)
 	{
 		DtmTask *task;
 
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		dtm_process_interrupts();
 		task = take_task();
 		if (task != NULL)
 		{

@@ -217,7 +217,10 @@ dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr 
 {
 	int i = dtm_shmem_find(dboid);
 	DtmDatabaseSlot *db;
+	bool control = false;
 
+	for (int k = 0; k < n; k++)
+		control = control || ids[k] == DTM_INBOX_CONTROL;
 	if (i < 0)
 	{
 		dtm_shmem_request(dboid);
@@ -235,6 +238,10 @@ dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr 
 		 * what is put in before that is not lost.
 		 */
 		if (proc < 0 || workers <= 0)
+			continue;
+
+		/* nor does a paused one want to know: it sweeps when the pause is over */
+		if (slot->state == DTM_WORKER_PAUSED && !control)
 			continue;
 		if (inbox_put(&slot->inbox, ids, n, k, workers, overflow, not_flushed))
 			dtm_shmem_wake(proc);

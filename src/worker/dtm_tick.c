@@ -495,6 +495,7 @@ load_one(Tick *tick, int i)
 	{
 		if (dtm_tick_begin(tick->c))
 		{
+			dtm_tick_leave_when_paused(tick->c, tick->now, true);
 			load(tick, i, 1);
 			dtm_tick_commit(tick->c, false);
 		}
@@ -607,7 +608,7 @@ claim_timers(Tick *tick)
 	DtmCoordinator *c = tick->c;
 	int64 ids[CLAIM_BATCH];
 	TimestampTz due[CLAIM_BATCH];
-	int limit = room(c);
+	int limit = room(c) - tick->n_ids;
 	int n = 0;
 	TimestampTz newest = c->timer_low;
 
@@ -637,7 +638,7 @@ sweep(Tick *tick)
 	int64 ids[CLAIM_BATCH];
 	int64 last;
 	bool end;
-	int limit = room(c);
+	int limit = room(c) - tick->n_ids;
 	int taken = 0;
 	int n;
 

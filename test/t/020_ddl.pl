@@ -91,6 +91,15 @@ sql('DROP DATABASE forced WITH (FORCE)');
 cmp_ok(time() - $start, '<', 5, 'DROP DATABASE WITH (FORCE), with a session in it');
 $session->quit;
 
+driven_database('busy');
+$node->safe_psql('busy', q{CREATE FUNCTION slow(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(60)'});
+submit_saga($node, [ { action => 'sql:slow' } ], gid => 'busy', dbname => 'busy');
+wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'busy' AND backend_type = 'dtm_pg executor' AND wait_event = 'PgSleep'},
+	'1', name => 'a function runs');
+$start = time();
+sql('DROP DATABASE busy');
+cmp_ok(time() - $start, '<', 5, 'DROP DATABASE while an executor runs a function');
+
 # while its worker is about to start, at some point of that
 for my $i (1 .. 8)
 {

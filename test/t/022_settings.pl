@@ -115,6 +115,32 @@ wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'crowd-%'
 is($service->calls(path => '/crowd'), 40, 'each was called once');
 set('dtm.max_inflight', '1000');
 
+# ------------------------------------------------ settings of the database
+# What an administrator sets for the sessions of users must not catch the workers.
+sql('CREATE DATABASE strict');
+$node->safe_psql('strict', 'CREATE SCHEMA bad; CREATE FUNCTION bad.count(bigint) RETURNS bigint LANGUAGE sql AS \'SELECT 7::bigint\'');
+install_extension($node, 'strict');
+$node->safe_psql('strict', q{CREATE TABLE notes (gid text);
+	CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS
+		$$ INSERT INTO public.notes SELECT public.dtm_context()->>'gid' $$});
+my %strict = (
+	'statement_timeout' => '1ms', 'lock_timeout' => '1ms', 'idle_in_transaction_session_timeout' => '1ms',
+	'idle_session_timeout' => '1ms', 'default_transaction_isolation' => 'serializable', 'search_path' => 'bad, pg_catalog',
+	'enable_indexscan' => 'off', 'default_tablespace' => 'pg_global', 'work_mem' => '64kB', 'bytea_output' => 'escape',
+	'DateStyle' => 'German', 'IntervalStyle' => 'iso_8601', 'TimeZone' => 'Asia/Kathmandu', 'synchronous_commit' => 'off',
+	'client_encoding' => 'LATIN1', 'client_min_messages' => 'error', 'row_security' => 'off', 'jit' => 'on',
+	'plan_cache_mode' => 'force_custom_plan', 'session_replication_role' => 'replica', 'check_function_bodies' => 'off');
+sql("ALTER DATABASE strict SET $_ = " . ($_ eq 'search_path' ? $strict{$_} : "'$strict{$_}'")) for sort keys %strict;
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'strict' AND backend_type LIKE 'dtm_pg%'});
+my $steps = '[{"action": "' . $service->url('/strict') . '", "payload": {"k": 1}}, {"action": "sql:public.note"}]';
+$service->script('/strict', { answers => [ { status => 500 } ] });
+$node->safe_psql('strict', "SET statement_timeout = 0; SET search_path = public;"
+	  . "SELECT dtm_saga_submit('$steps', gid => 'strict')");
+wait_for($node, q{SET statement_timeout = 0; SELECT public.dtm_status('strict')}, 'succeed', dbname => 'strict',
+	name => 'settings of the database do not catch the workers');
+is($node->safe_psql('strict', 'SET statement_timeout = 0; SELECT gid FROM public.notes'), 'strict', 'the function ran once');
+is($service->calls(gid => 'strict'), 2, 'the service was asked until it said yes');
+
 # ------------------------------------------------------- dtm.allowed_targets
 my $port = $service->port;
 $service->script('/again', { answers => [ { status => 500 } ] });

@@ -94,6 +94,31 @@ is(sql(q{SELECT count(*) FROM dtm.live}), '0', 'dtm.live is empty when all have 
 is(sql(q{SELECT submitted, succeeded, failed, in_progress FROM dtm.statistics WHERE trans_type = 'saga'}),
 	($transactions + 7) . '|' . ($transactions + 7) . '|0|0', 'dtm.statistics counts them');
 is(sql(q{SELECT finished >= 207 FROM dtm.workers WHERE worker = 0 AND state = 'running'}), 't', 'dtm.workers counts them');
+
+# ------------------------------------------------------------------- memory
+sub memory_after_load
+{
+	my ($round) = @_;
+
+	$service->script('/refuse', { then => { status => 409, body => 'x' x 1000 } });
+	for my $second (qw(b refuse))
+	{
+		sql("SELECT dtm_saga_submit(jsonb_build_array(dtm_step('" . $service->url('/a') . "', '" . $service->url('/undo')
+			  . "'), dtm_step('" . $service->url("/$second") . "')), gid => 'm-$round-$second-' || i)"
+			  . ' FROM generate_series(1, 300) AS i');
+	}
+	wait_for($node, 'SELECT count(*) FROM dtm.live', '0', name => "load $round");
+	wait_for($node, q{SELECT calls_per_second FROM dtm.workers WHERE worker = 0 AND state = 'running'}, '0',
+		name => 'the rate comes down to 0 when nothing is called');
+	return sql(q{SELECT rss_kb FROM dtm.workers WHERE worker = 0 AND state = 'running'});
+}
+
+memory_after_load(1);
+my $memory = memory_after_load(2);
+memory_after_load(3);
+my $later = memory_after_load(4);
+cmp_ok($later, '<', $memory + 1024, "the same load again takes no more memory ($memory kB, then $later kB)");
+
 usleep(500_000);
 $before = sql($ticks);
 usleep(1_500_000);

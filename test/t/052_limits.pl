@@ -16,7 +16,7 @@ use Time::HiRes qw(time usleep);
 
 my $node = new_node(
 	conf => "dtm.retry_interval = '100ms'\ndtm.max_host_calls = 4\ndtm.max_inflight = 40\ndtm.request_timeout = '30s'");
-my ($busy, $other) = (start_service(), start_service());
+my ($busy, $busy2, $other) = (start_service(), start_service(), start_service());
 
 sub value { return $node->safe_psql('postgres', $_[0]); }
 
@@ -62,22 +62,27 @@ my @calls = $busy->calls(path => '/work');
 is(scalar @calls, 300, 'each is called once');
 cmp_ok(most_at_once(@calls), '<=', 4, 'dtm.max_host_calls: no more at once');
 cmp_ok(most_at_once(@calls), '>=', 3, 'and not one after the other');
+my %connections = map { $_->{connection} => 1 } @calls;
+cmp_ok(scalar(keys %connections), '<=', 8, 'over few connections');
 cmp_ok(value('SELECT max(transactions_in_flight) FROM dtm.workers'), '<=', 40, 'dtm.max_inflight');
 
-# ---- a host that hangs, with more work than fits, holds up nobody else
+# ---- hosts that hang, with more work than fits, hold up nobody else
 
-$busy->script('/hang', { then => { gate => 'hang' } });
-submit_many('hang', 120, $busy->url('/hang'));
-$busy->wait_calls(4, path => '/hang');
+for my $host ($busy, $busy2)
+{
+	$host->script('/hang', { then => { gate => 'hang' } });
+	submit_many($host == $busy ? 'hang' : 'hang2', 120, $host->url('/hang'));
+	$host->wait_calls(4, path => '/hang');
+}
 submit_many('quick', 60, $other->url('/quick'));
 wait_all('quick', 60, timeout => 20);
-is(value("SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'hang-%' AND status <> 'submitted'"), 0,
+is(value("SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'hang%' AND status <> 'submitted'"), 0,
 	'while the others still wait');
 cmp_ok(value('SELECT max(transactions_in_flight) FROM dtm.workers'), '<=', 40, 'within dtm.max_inflight');
-is(most_at_once($busy->calls(path => '/hang')), 4, 'and dtm.max_host_calls');
-$busy->open_gate('hang');
-wait_all('hang', 120);
-is(scalar($busy->calls(path => '/hang')), 120, 'each was called once after all');
+is(most_at_once($_->calls(path => '/hang')), 4, 'and dtm.max_host_calls') for $busy, $busy2;
+$_->open_gate('hang') for $busy, $busy2;
+wait_all($_, 120) for qw(hang hang2);
+is(scalar($_->calls(path => '/hang')), 120, 'each was called once after all') for $busy, $busy2;
 
 # ---- a host that is gone, and comes back
 
@@ -112,7 +117,7 @@ for my $host ('169.254.169.254', '[fd00:ec2::254]', 'metadata.google.internal', 
 		"\\set VERBOSITY verbose\nSELECT dtm_saga_submit(jsonb_build_array(dtm_step('http://$host/latest')))");
 	like($stderr, qr/ERROR:  42501: .*HINT:  .*dtm\.allowed_targets/s, "$host is refused at submit");
 }
-is(value("SELECT count(*) FROM dtm.transactions WHERE gid NOT SIMILAR TO '(flood|hang|quick2?|patient|eager)-%'"), 0,
+is(value("SELECT count(*) FROM dtm.transactions WHERE gid NOT SIMILAR TO '(flood|hang2?|quick2?|patient|eager)-%'"), 0,
 	'and nothing is stored');
 
 # a name that resolves to what is forbidden

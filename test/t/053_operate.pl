@@ -163,6 +163,23 @@ usleep(300_000);
 $notified = value("LISTEN dtm; SELECT dtm_saga_submit('$steps', gid => 'quiet'); SELECT dtm_wait('quiet'); SELECT 1");
 unlike($notified, qr/notification/, 'off: none');
 
+# ---- nobody can keep the coordinator out
+
+open(my $holder, '|-', 'psql', '-XAtq', '-o', '/dev/null', '-d', $node->connstr('postgres'), '-U', 'bob')
+  or die "could not start psql: $!";
+print $holder "SELECT pg_advisory_lock(classid::int, objid::int), pg_advisory_lock((classid::bigint << 32) + objid::bigint)\n"
+  . " FROM pg_locks WHERE locktype = 'advisory';\n";
+$holder->flush;
+wait_for($node, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted", '3',
+	name => 'somebody takes all locks that look like the coordinator\'s');
+my $coordinator = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'dtm_pg coordinator'";
+my $old = value($coordinator);
+value("SELECT pg_terminate_backend($old)");
+submit_saga($node, [ step('/fine') ], gid => 'after all');
+wait_status($node, 'after all', 'succeed');
+isnt(value($coordinator), $old, 'by another coordinator');
+close $holder;
+
 # ---- purging
 
 my $unfinished = "SELECT count(*) FROM dtm.transactions WHERE status NOT IN ('succeed', 'failed')";

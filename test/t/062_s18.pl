@@ -202,7 +202,8 @@ $shop->submit('replaysql', [ ('sql') x 5 ], { order => 8, qty => 1, amount => 10
 wait_status($node, 'replaysql', 'succeed');
 is(value("SELECT count(*) FROM dtm.barrier WHERE gid = 'replaysql' AND op = 'action' AND reason = 'action'"), 5,
 	'a sql: branch leaves a row in dtm.barrier too');
-is(value("SELECT dtm_barrier('saga', 'replaysql', '01', 'action', 'sql')"), 'f', 'which answers for it');
+my ($rc, $stdout, $stderr) = $node->psql('postgres', "SELECT dtm_barrier('saga', 'replaysql', '01', 'action', 'sql')");
+like($stderr, qr/ERROR:  "barrier_id" "sql" is reserved/, 'which nobody else may write');
 
 $shop->check_books('after all');
 $node->stop;

@@ -259,6 +259,18 @@ for my $sql (sort keys %sneaky)
 	like(last_error("sneak $sql"), $sneaky{$sql}, "refused: $sql");
 }
 
+# the role is dropped while its saga is under way
+$node->safe_psql('postgres', "CREATE ROLE leaver LOGIN; SELECT dtm_grant('leaver'); GRANT INSERT ON ledger TO leaver;"
+	  . ' GRANT USAGE ON SEQUENCE ledger_id_seq TO leaver');
+submit('left', ['quick'], "start_after => '1 h'", user => 'leaver');
+$node->safe_psql('postgres', 'DROP OWNED BY leaver; DROP ROLE leaver');
+value("SELECT dtm_retry('left')");
+wait_for($node, "SELECT attempts > 0 FROM dtm.branches WHERE gid = 'left' AND op = 'action'", 't', name => 'asked nevertheless');
+is(last_error('left'), '42704: the role that submitted the transaction does not exist any more',
+	'a function does not run for a role that is gone');
+is(value("SELECT status FROM dtm.transactions WHERE gid = 'left'"), 'submitted', 'the views still work');
+is(value("SELECT dtm_stop('left')"), 'failed', 'and it can be stopped');
+
 # ---- several at once
 
 submit("together-$_", ['together']) for 1, 2;
