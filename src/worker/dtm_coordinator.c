@@ -172,7 +172,7 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 	SpinLockAcquire(&c->slot->inbox.mutex);
 	c->slot->inbox.head = c->slot->inbox.tail = 0;
-	c->slot->inbox.overflow = false;
+	c->slot->inbox.overflow = c->slot->inbox.control = false;
 	c->slot->inbox.flush_up_to = InvalidXLogRecPtr;
 	SpinLockRelease(&c->slot->inbox.mutex);
 	c->slot->proc = DTM_MY_PROC_NUMBER;
@@ -348,24 +348,13 @@ nearest_deadline(const DtmCoordinator *c)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64 ms = MAX_WAIT_MS;
-	int64 deadline = dtm_held_first_wake(c);
+	TimestampTz deadline = dtm_work_next(c);
 	int http = dtm_http_timeout_ms(c->http);
 
 	if (c->stepping_back)
 		return DDL_WAIT_MS;
-	if (c->n_events > 0 || c->load.n > 0 || c->retry.n > 0)
-		return 0;
-	if (c->n_held < dtm_max_inflight)
-	{
-		if (c->sweeping || c->sweep_again)
-			return 0;
-		deadline = Min(deadline, c->next_timer);
-		deadline = Min(deadline, c->sweep_at);
-	}
 	if (c->n_tasks > 0)
 		deadline = Min(deadline, now + USECS_PER_SEC); /* an executor may not have come */
-	if (dtm_retention > 0 && c->number == 0)
-		deadline = Min(deadline, c->purge_at);
 	if (c->report_at != 0)
 		deadline = Min(deadline, c->report_at);
 	if (deadline <= now)

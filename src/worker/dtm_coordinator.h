@@ -7,6 +7,7 @@
  *	 dtm_coordinator.c	the process: start, loop, settings, pause
  *	 dtm_tick.c			one database transaction for all that happened
  *	 dtm_tick_trans.c	... its begin, commit and recovery
+ *	 dtm_work.c			where work comes from: inbox, timers, sweep
  *	 dtm_held.c			transactions in memory
  *	 dtm_calls.c		calls out and their results
  *
@@ -25,6 +26,9 @@
 #include "dtm_http.h"
 #include "dtm_shmem.h"
 #include "dtm_store.h"
+
+#define DTM_SWEEP_CHUNK 500
+#define DTM_LONG_WAIT_US 500000 /* what waits longer leaves the memory */
 
 /* A transaction in memory: what the tables say, and the calls that are out for it. */
 typedef struct DtmHeld
@@ -127,6 +131,9 @@ typedef struct DtmCoordinator
 	bool sweeping;
 	bool sweep_again;
 	int64 sweep_cursor;
+	int64 swept[DTM_SWEEP_CHUNK]; /* read, but not loaded yet */
+	int n_swept;
+	int next_swept;
 	TimestampTz sweep_at;   /* next safety sweep */
 	TimestampTz timer_low;  /* timers before it were claimed */
 	TimestampTz next_timer; /* DT_NOBEGIN: not known */
@@ -207,10 +214,38 @@ extern void dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEve
 
 extern void dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event);
 
+/* ---- dtm_work.c ---- */
+
+/* Ids to load in a tick, each once; retry: what waits in them is due now. */
+typedef struct DtmWork
+{
+	int64 *ids;
+	bool *retry;
+	int n;
+} DtmWork;
+
+/* Empty the inbox as far as there is room; true when a control message was in it. */
+extern bool dtm_work_take_inbox(DtmCoordinator *c);
+
+/* Is there anything to do for a tick, anything to take from the tables, and when is there next? */
+extern bool dtm_work_exists(const DtmCoordinator *c, TimestampTz now);
+extern bool dtm_work_from_tables(const DtmCoordinator *c, TimestampTz now);
+extern TimestampTz dtm_work_next(const DtmCoordinator *c);
+
+/* What is to be loaded, within the room there is; in the tick's transaction. */
+extern void dtm_work_gather(DtmCoordinator *c, TimestampTz now, DtmWork *work);
+
+/* That transaction failed: timers that were taken are there again, so look for all of it anew. */
+extern void dtm_work_again(DtmCoordinator *c, TimestampTz now);
+
+/* Delete a batch of what finished before the retention. */
+extern void dtm_work_purge(DtmCoordinator *c, TimestampTz now);
+
 /* ---- dtm_tick.c ---- */
 
 /* True when there was something to do. */
 extern bool dtm_tick(DtmCoordinator *c);
+
 
 /* ---- dtm_tick_trans.c ---- */
 
@@ -234,10 +269,9 @@ extern bool dtm_tick_is_poison(const ErrorData *error);
 
 /*
  * Rows that were not submitted here may come at any time, with a restore: a
- * copy is not driven.  To be asked before anything is taken from the tables;
- * loads: there are rows to load.
+ * copy is not driven.  To be called before anything is taken from the tables.
  */
-extern void dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now, bool loads);
+extern void dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now);
 
 /* Was it a lock of somebody, and nothing worse? */
 extern bool dtm_tick_met_lock(const ErrorData *error);

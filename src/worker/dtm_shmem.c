@@ -199,7 +199,9 @@ inbox_put(DtmInbox *inbox, const int64 *ids, int n, int worker, int workers, boo
 		if (ids[i] != DTM_INBOX_CONTROL && ids[i] % workers != worker)
 			continue;
 		put = true;
-		if (inbox->tail - inbox->head >= DTM_INBOX_SIZE)
+		if (ids[i] == DTM_INBOX_CONTROL)
+			inbox->control = true;
+		else if (inbox->tail - inbox->head >= DTM_INBOX_SIZE)
 			inbox->overflow = true;
 		else
 			inbox->ids[inbox->tail++ % DTM_INBOX_SIZE] = ids[i];

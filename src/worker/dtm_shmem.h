@@ -30,7 +30,7 @@
 #define DTM_TASK_REASON 512
 #define DTM_WORKER_ERROR 256
 
-/* The control message of an inbox: look at dtm.node again. */
+/* Among ids, a control message: look at dtm.node again. */
 #define DTM_INBOX_CONTROL ((int64) 0)
 
 typedef enum DtmWorkerState
@@ -56,6 +56,7 @@ typedef struct DtmInbox
 	uint32 head;            /* next to read */
 	uint32 tail;            /* next to write */
 	bool overflow;          /* ids were lost: sweep the table */
+	bool control;           /* look at dtm.node again */
 	XLogRecPtr flush_up_to; /* newest commit that was not flushed when it was put in */
 	int64 ids[DTM_INBOX_SIZE];
 } DtmInbox;

@@ -25,11 +25,6 @@
 #include "dtm_coordinator.h"
 #include "dtm_settings.h"
 
-#define CLAIM_BATCH 500 /* rows that one tick takes from the tables */
-#define PURGE_BATCH 1000
-#define SWEEP_INTERVAL_MS 60000
-#define PURGE_INTERVAL_MS 60000
-#define LONG_WAIT_US 500000           /* what waits longer leaves the memory */
 #define RETRY_WRITE_US 100000         /* after a row lock was in the way */
 #define MAX_CONTEXT_SIZE (128 * 1024) /* of a transaction that keeps failing quickly */
 #define MAX_FAILED_TICKS 5
@@ -42,14 +37,11 @@ typedef struct Tick
 {
 	DtmCoordinator *c;
 	TimestampTz now;
-	int64 *ids; /* to load */
-	bool *retry;
-	int n_ids;
+	DtmWork work; /* to load */
 	DtmHeld **touched;
 	int n_touched;
 	int touched_size;
-	int tables_done; /* rows taken from timers and the sweep, or purged */
-	bool applied;    /* events are in memory: only writing is left */
+	bool applied; /* events are in memory: only writing is left */
 } Tick;
 
 typedef struct Unreadable
@@ -59,55 +51,6 @@ typedef struct Unreadable
 } Unreadable;
 
 /* ---- gathering ---- */
-
-static void
-add_id(Tick *tick, int64 id, bool retry)
-{
-	for (int i = 0; i < tick->n_ids; i++)
-	{
-		if (tick->ids[i] == id)
-		{
-			tick->retry[i] = tick->retry[i] || retry;
-			return;
-		}
-	}
-	tick->ids[tick->n_ids] = id;
-	tick->retry[tick->n_ids] = retry;
-	tick->n_ids++;
-}
-
-/* Empty the inbox as far as there is room; true when a control message was in it. */
-static bool
-take_inbox(DtmCoordinator *c, int room)
-{
-	DtmInbox *inbox = &c->slot->inbox;
-	int64 ids[CLAIM_BATCH];
-	int n = 0;
-	bool control = false;
-
-	if (room <= 0)
-		return false;
-	SpinLockAcquire(&inbox->mutex);
-	while (inbox->head != inbox->tail && n < Min(room, CLAIM_BATCH))
-		ids[n++] = inbox->ids[inbox->head++ % DTM_INBOX_SIZE];
-	if (inbox->overflow)
-	{
-		inbox->overflow = false;
-		c->sweep_again = true;
-	}
-	if (inbox->flush_up_to > c->flush_up_to)
-		c->flush_up_to = inbox->flush_up_to;
-	SpinLockRelease(&inbox->mutex);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (ids[i] == DTM_INBOX_CONTROL)
-			control = true;
-		else
-			dtm_ids_add(c, &c->load, ids[i]);
-	}
-	return control;
-}
 
 static void
 touch(Tick *tick, DtmHeld *held)
@@ -250,7 +193,7 @@ load(Tick *tick, int first, int n)
 	DtmStoredTrans *rows = palloc(sizeof(DtmStoredTrans) * Max(n, 1));
 	Unreadable *unreadable = palloc(sizeof(Unreadable) * Max(n, 1));
 	int n_unreadable = 0;
-	int found = dtm_store_load(tick->ids + first, n, rows);
+	int found = dtm_store_load(tick->work.ids + first, n, rows);
 	int next = 0;
 
 	/* rows come in the order of ids, as a rule; those left out are finished */
@@ -260,20 +203,20 @@ load(Tick *tick, int first, int n)
 
 		for (int k = next; k < found && row == NULL; k++)
 		{
-			if (rows[k].id == tick->ids[i])
+			if (rows[k].id == tick->work.ids[i])
 				row = &rows[k];
 		}
 		if (row == NULL)
 		{
 			for (int k = 0; k < next && row == NULL; k++)
 			{
-				if (rows[k].id == tick->ids[i])
+				if (rows[k].id == tick->work.ids[i])
 					row = &rows[k];
 			}
 		}
 		if (row == NULL)
 		{
-			DtmHeld *held = dtm_held_find(tick->c, tick->ids[i]);
+			DtmHeld *held = dtm_held_find(tick->c, tick->work.ids[i]);
 
 			/* stopped or purged by somebody else */
 			if (held != NULL && !held->touched)
@@ -282,7 +225,7 @@ load(Tick *tick, int first, int n)
 		}
 		if (row == &rows[next])
 			next++;
-		take_row(tick, row, tick->retry[i], unreadable, &n_unreadable);
+		take_row(tick, row, tick->work.retry[i], unreadable, &n_unreadable);
 	}
 	for (int i = 0; i < n_unreadable; i++)
 	{
@@ -317,7 +260,7 @@ static bool
 releases(const Tick *tick, const DtmHeld *held)
 {
 	return !held->finished && held->calls_out == 0 && held->n_starts == 0 &&
-		held->next_at != DTM_TIME_NEVER && held->next_at > tick->now + LONG_WAIT_US;
+		held->next_at != DTM_TIME_NEVER && held->next_at > tick->now + DTM_LONG_WAIT_US;
 }
 
 /* Nothing can happen to it but by its owner (prepared, without a time-out). */
@@ -495,21 +438,21 @@ load_one(Tick *tick, int i)
 	{
 		if (dtm_tick_begin(tick->c))
 		{
-			dtm_tick_leave_when_paused(tick->c, tick->now, true);
 			load(tick, i, 1);
 			dtm_tick_commit(tick->c, false);
 		}
 		else
-			dtm_ids_add(tick->c, &tick->c->load, tick->ids[i]);
+			dtm_ids_add(tick->c, &tick->c->load, tick->work.ids[i]);
 	}
 	PG_CATCH();
 	{
 		ErrorData *error = dtm_tick_recover(tick->c);
 
 		locked = dtm_tick_met_lock(error);
-		note_failure(tick, tick->ids[i], error);
+		note_failure(tick, tick->work.ids[i], error);
 		if (!dtm_tick_is_poison(error))
-			dtm_ids_add(tick->c, tick->retry[i] ? &tick->c->retry : &tick->c->load, tick->ids[i]);
+			dtm_ids_add(tick->c, tick->work.retry[i] ? &tick->c->retry : &tick->c->load,
+						tick->work.ids[i]);
 	}
 	PG_END_TRY();
 	return !locked;
@@ -572,10 +515,10 @@ singly(Tick *tick)
 	SetConfigOption("lock_timeout", SHORT_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	if (!tick->applied)
 	{
-		for (int i = 0; i < tick->n_ids; i++)
+		for (int i = 0; i < tick->work.n; i++)
 		{
 			if (locked >= MAX_LOCKED)
-				dtm_ids_add(c, tick->retry[i] ? &c->retry : &c->load, tick->ids[i]);
+				dtm_ids_add(c, tick->work.retry[i] ? &c->retry : &c->load, tick->work.ids[i]);
 			else
 				locked = load_one(tick, i) ? 0 : locked + 1;
 		}
@@ -594,125 +537,17 @@ singly(Tick *tick)
 	SetConfigOption("lock_timeout", DTM_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* ---- the tables as a source of work ---- */
-
-static int
-room(const DtmCoordinator *c)
-{
-	return Min(dtm_max_inflight - c->n_held, CLAIM_BATCH);
-}
-
-static void
-claim_timers(Tick *tick)
-{
-	DtmCoordinator *c = tick->c;
-	int64 ids[CLAIM_BATCH];
-	TimestampTz due[CLAIM_BATCH];
-	int limit = room(c) - tick->n_ids;
-	int n = 0;
-	TimestampTz newest = c->timer_low;
-
-	if (c->next_timer > tick->now || limit <= 0)
-		return;
-	n = dtm_store_claim_timers(c->timer_low, tick->now, c->number, c->workers, limit, ids, due);
-	for (int i = 0; i < n; i++)
-	{
-		if (!dtm_held_is_shunned(c, ids[i], tick->now))
-			add_id(tick, ids[i], false);
-		newest = Max(newest, due[i]);
-	}
-	tick->tables_done += n;
-
-	/*
-	 * Where to go on is remembered, or every look would pass the deleted
-	 * entries at the head again while an old snapshot keeps them.
-	 */
-	c->timer_low = newest;
-	c->next_timer = n == limit ? newest : dtm_store_next_timer(newest, c->number, c->workers);
-}
-
-static void
-sweep(Tick *tick)
-{
-	DtmCoordinator *c = tick->c;
-	int64 ids[CLAIM_BATCH];
-	int64 last;
-	bool end;
-	int limit = room(c) - tick->n_ids;
-	int taken = 0;
-	int n;
-
-	if (!c->sweeping && (c->sweep_again || tick->now >= c->sweep_at))
-	{
-		c->sweeping = true;
-		c->sweep_again = false;
-		c->sweep_cursor = 0;
-	}
-	if (!c->sweeping || limit <= 0)
-		return;
-
-	/* those that wait in memory have no timer: take over what a predecessor had in its own */
-	n = dtm_store_sweep(c->sweep_cursor, tick->now + LONG_WAIT_US, c->number, c->workers,
-						CLAIM_BATCH, ids, &last, &end);
-	for (int i = 0; i < n; i++)
-	{
-		if (dtm_held_find(c, ids[i]) != NULL || dtm_held_is_shunned(c, ids[i], tick->now))
-			continue;
-		if (taken == limit)
-		{
-			/* no more room: go on in front of this one */
-			last = ids[i] - 1;
-			end = false;
-			break;
-		}
-		add_id(tick, ids[i], false);
-		taken++;
-	}
-	tick->tables_done += taken;
-	c->sweep_cursor = last;
-	if (end)
-	{
-		c->sweeping = false;
-		c->sweep_at = TimestampTzPlusMilliseconds(tick->now, SWEEP_INTERVAL_MS);
-	}
-}
-
-static void
-purge(Tick *tick)
-{
-	DtmCoordinator *c = tick->c;
-	int64 n;
-
-	if (dtm_retention == 0 || c->number != 0 || tick->now < c->purge_at)
-		return;
-	n = dtm_store_purge(tick->now - (int64) dtm_retention * USECS_PER_SEC, PURGE_BATCH);
-	if (n < PURGE_BATCH)
-		c->purge_at = TimestampTzPlusMilliseconds(tick->now, PURGE_INTERVAL_MS);
-	tick->tables_done += (int) n;
-}
-
-/* Is there anything to do at all? */
-static bool
-has_work(const DtmCoordinator *c, TimestampTz now)
-{
-	return c->load.n > 0 || c->retry.n > 0 || c->n_events > 0 || dtm_held_first_wake(c) <= now ||
-		(c->n_held < dtm_max_inflight &&
-		 (c->next_timer <= now || c->sweeping || c->sweep_again || c->sweep_at <= now)) ||
-		(dtm_retention > 0 && c->number == 0 && c->purge_at <= now);
-}
-
 static void
 batch(Tick *tick)
 {
 	bool durable;
 
-	dtm_tick_leave_when_paused(tick->c, tick->now, tick->n_ids > 0);
-	claim_timers(tick);
-	sweep(tick);
-	load(tick, 0, tick->n_ids);
+	dtm_tick_leave_when_paused(tick->c, tick->now);
+	dtm_work_gather(tick->c, tick->now, &tick->work);
+	load(tick, 0, tick->work.n);
 	apply_events(tick);
 	durable = write_changes(tick, tick->touched, tick->n_touched);
-	purge(tick);
+	dtm_work_purge(tick->c, tick->now);
 	dtm_tick_commit(tick->c, durable);
 }
 
@@ -726,29 +561,20 @@ dtm_tick(DtmCoordinator *c)
 	memset(&tick, 0, sizeof(tick));
 	tick.c = c;
 	tick.now = GetCurrentTimestamp();
-	if (take_inbox(c, room(c) - c->load.n))
+	if (dtm_work_take_inbox(c))
 		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
-	if (!has_work(c, tick.now))
+	if (!dtm_work_exists(c, tick.now))
 		return false;
 
 	MemoryContextSwitchTo(c->tick_context);
 	pgstat_report_activity(STATE_RUNNING, "dtm: tick");
-	tick.ids = palloc(sizeof(int64) * (c->load.n + c->retry.n + 2 * CLAIM_BATCH));
-	tick.retry = palloc(sizeof(bool) * (c->load.n + c->retry.n + 2 * CLAIM_BATCH));
 
 	PG_TRY();
 	{
 		c->stepping_back = !dtm_tick_begin(c);
 		MemoryContextSwitchTo(c->tick_context);
 		if (!c->stepping_back)
-		{
-			for (int i = 0; i < c->load.n; i++)
-				add_id(&tick, c->load.ids[i], false);
-			for (int i = 0; i < c->retry.n; i++)
-				add_id(&tick, c->retry.ids[i], true);
-			c->load.n = c->retry.n = 0;
 			batch(&tick);
-		}
 	}
 	PG_CATCH();
 	{
@@ -768,9 +594,7 @@ dtm_tick(DtmCoordinator *c)
 	if (failed)
 	{
 		/* timers that were taken are there again, and what was found in a sweep too */
-		c->sweep_again = true;
-		c->next_timer = tick.now;
-		c->timer_low = DT_NOBEGIN;
+		dtm_work_again(c, tick.now);
 		singly(&tick);
 
 		/* a lock is somebody's business, and goes away without a fresh start of ours */

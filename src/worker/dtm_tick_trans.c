@@ -182,10 +182,8 @@ dtm_tick_met_lock(const ErrorData *error)
 }
 
 void
-dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now, bool loads)
+dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now)
 {
-	if (!loads && c->next_timer > now && !c->sweeping && !c->sweep_again && c->sweep_at > now)
-		return;
-	if (dtm_store_pause_reason() != NULL)
+	if (dtm_work_from_tables(c, now) && dtm_store_pause_reason() != NULL)
 		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
 }
