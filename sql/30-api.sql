@@ -27,7 +27,7 @@ BEGIN ATOMIC
 		OPERATOR(pg_catalog.||) CASE WHEN request_timeout IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('request_timeout', EXTRACT(epoch FROM request_timeout)) END
 		OPERATOR(pg_catalog.||) CASE WHEN retry_limit IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('retry_limit', retry_limit) END;
 END;
-COMMENT ON FUNCTION dtm_step(text, text, jsonb, text, jsonb, integer[], interval, integer) IS 'one step of a saga as jsonb, for building the steps of dtm_saga_submit';
+COMMENT ON FUNCTION dtm_step(text, text, jsonb, text, jsonb, integer[], interval, integer) IS 'one step as jsonb, for building the steps of dtm_saga_submit and dtm_msg_submit';
 
 CREATE FUNCTION dtm_saga_submit(
 	steps jsonb,
@@ -43,6 +43,21 @@ RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dtm_sql_saga_submit';
 COMMENT ON FUNCTION dtm_saga_submit(jsonb, text, boolean, interval, interval, integer, interval, jsonb, interval) IS 'submit a saga with this transaction: it starts when the transaction commits; returns its gid';
+
+CREATE FUNCTION dtm_msg_submit(
+	steps jsonb,
+	gid text DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_msg_submit';
+COMMENT ON FUNCTION dtm_msg_submit(jsonb, text, interval, interval, interval, integer, interval, jsonb, interval) IS 'submit a message with this transaction: it is delivered once the transaction has committed, until it succeeds; returns its gid';
 
 CREATE FUNCTION dtm_wait(gid text, timeout interval DEFAULT '30 s')
 RETURNS text

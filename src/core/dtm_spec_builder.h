@@ -28,7 +28,7 @@ typedef struct DtmHeaderList
 /* What a step needs beside its DtmBranch until it is packed. */
 typedef struct DtmStepExtra
 {
-	bool has_action; /* given, though perhaps as "" */
+	uint8_t given; /* bit per DtmRole whose target is there, though perhaps as "" */
 	DtmHeaderList headers;
 	uint16_t *after; /* sorted, each once */
 	int after_size;  /* allocated */
@@ -53,11 +53,28 @@ typedef struct DtmQuoted
 
 extern DtmQuoted dtm_spec_quote(const char *data, size_t len);
 
+/* How a step of this type is written. */
+typedef struct DtmStepForm
+{
+	const char *list;           /* name of the argument */
+	const char *key[DTM_ROLES]; /* keys of the targets, NULL = no such role */
+	uint8_t required;           /* bit per DtmRole */
+	const char *example;
+	const char *keys; /* all of them, for a hint */
+} DtmStepForm;
+
+/* NULL for a type whose steps cannot be submitted. */
+extern const DtmStepForm *dtm_spec_form(DtmTransType type);
+
 /* Memory; NULL after having recorded the error. */
 extern void *dtm_spec_alloc(DtmSpecBuilder *builder, size_t size);
 
 /* Keep a copy; counts towards the bound of the whole spec. */
 extern bool dtm_spec_copy(DtmSpecBuilder *builder, const char *data, size_t len, DtmText *out);
+
+/* Check a target of a step (-1: of the transaction), as the value of this field. */
+extern bool
+dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmText value);
 
 /* Add or replace one header of a step (-1: of the transaction). */
 extern bool dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, int step,

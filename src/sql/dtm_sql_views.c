@@ -82,7 +82,7 @@ dtm_sql_spec_options(PG_FUNCTION_ARGS)
 	if (trans.retry_limit >= 0)
 		appendStringInfo(&out, "%s\"retry_limit\": %d", out.len > 1 ? ", " : "", trans.retry_limit);
 	append_ms(&out, "timeout_to_fail", trans.timeout_to_fail_ms);
-	append_ms(&out, "start_after", trans.start_at / 1000);
+	append_ms(&out, trans.type == DTM_TYPE_MSG ? "delay" : "start_after", trans.start_at / 1000);
 	append_headers(&out, trans.headers);
 	appendStringInfoChar(&out, '}');
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(out.data)));

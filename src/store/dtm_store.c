@@ -138,6 +138,14 @@ dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, D
 	live[2] = TimestampTzGetDatum(next_run_at);
 	live[3] = TimestampTzGetDatum(created_at);
 	dtm_plan_execute(PLAN_INSERT_LIVE, live, NULL, false, false);
+
+	/* the coordinator would only get to it with its next sweep if a crash kept it from noting the time */
+	if (next_run_at > created_at)
+	{
+		Datum timer[2] = {live[2], live[0]};
+
+		dtm_plan_execute(PLAN_TIMER_ONE, timer, NULL, false, false);
+	}
 	return true;
 }
 

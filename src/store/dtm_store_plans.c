@@ -164,6 +164,10 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" ON CONFLICT DO NOTHING",
 		2, {TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	},
+	[PLAN_TIMER_ONE] = {
+		"INSERT INTO dtm.timer (due_at, id) VALUES ($1, $2)",
+		2, {TIMESTAMPTZOID, INT8OID}
+	},
 	[PLAN_FINISH] = {
 		"WITH r AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 		" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
