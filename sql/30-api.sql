@@ -59,6 +59,34 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dtm_sql_msg_submit';
 COMMENT ON FUNCTION dtm_msg_submit(jsonb, text, interval, interval, interval, integer, interval, jsonb, interval) IS 'submit a message with this transaction: it is delivered once the transaction has committed, until it succeeds; returns its gid';
 
+CREATE FUNCTION dtm_msg_prepare(
+	steps jsonb,
+	query_prepared text,
+	gid text DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_msg_prepare';
+COMMENT ON FUNCTION dtm_msg_prepare(jsonb, text, text, interval, interval, interval, integer, interval, jsonb, interval) IS 'prepare a message whose local transaction runs elsewhere: dtm_submit(gid) follows, else query_prepared is asked after timeout_to_fail; returns its gid';
+
+CREATE FUNCTION dtm_submit(gid text)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_submit';
+COMMENT ON FUNCTION dtm_submit(text) IS 'second phase of a prepared transaction: go on with it when this transaction commits; returns the status';
+
+CREATE FUNCTION dtm_abort(gid text, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_abort';
+COMMENT ON FUNCTION dtm_abort(text, text) IS 'give a prepared transaction up when this transaction commits: a message fails, a tcc or xa is rolled back; returns the status';
+
 CREATE FUNCTION dtm_wait(gid text, timeout interval DEFAULT '30 s')
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE

@@ -18,6 +18,7 @@
 PG_FUNCTION_INFO_V1(dtm_sql_gid);
 PG_FUNCTION_INFO_V1(dtm_sql_saga_submit);
 PG_FUNCTION_INFO_V1(dtm_sql_msg_submit);
+PG_FUNCTION_INFO_V1(dtm_sql_msg_prepare);
 
 /*
  * dtm_gid() - a new unique gid of 22 characters that sorts by time.
@@ -119,4 +120,34 @@ dtm_sql_msg_submit(PG_FUNCTION_ARGS)
 	dtm_sql_take_options(fcinfo, 3, builder);
 	warn_of_limit(fcinfo, 3);
 	PG_RETURN_TEXT_P(dtm_sql_store(builder, gid_argument(fcinfo, 1)));
+}
+
+/*
+ * dtm_msg_prepare(steps, query_prepared, gid, delay, OPTIONS) - returns the
+ * gid of a message that waits for dtm_submit or dtm_abort, or for the answer
+ * of query_prepared once timeout_to_fail is over.
+ *
+ * Errors as dtm_msg_submit; 22004, 22023 query_prepared missing.
+ */
+Datum
+dtm_sql_msg_prepare(PG_FUNCTION_ARGS)
+{
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	uint32_t flags = 0;
+	DtmSpecBuilder *builder = begin(fcinfo, &arena, DTM_TYPE_MSG, &flags);
+	text *query;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("\"query_prepared\" must not be NULL"),
+				 errhint("Give the URL, or the sql: function, that knows whether the local part "
+						 "has committed; without such a part take dtm_msg_submit.")));
+	query = PG_GETARG_TEXT_PP(1);
+	check(builder,
+		  dtm_spec_set_query_prepared(builder, VARDATA_ANY(query), VARSIZE_ANY_EXHDR(query)));
+	take_delay(fcinfo, 3, 4, builder);
+	dtm_sql_take_options(fcinfo, 4, builder);
+	warn_of_limit(fcinfo, 4);
+	PG_RETURN_TEXT_P(dtm_sql_store(builder, gid_argument(fcinfo, 2)));
 }

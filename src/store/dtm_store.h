@@ -71,11 +71,23 @@ typedef struct DtmFound
  */
 extern bool dtm_store_find(const char *gid, bool with_body, DtmFound *found);
 
-/* Lock the row of an unfinished transaction; false when it is finished. */
+/*
+ * Lock the row of an unfinished transaction, and take status, state and
+ * reason from it anew; false when it is finished.
+ */
 extern bool dtm_store_lock(int64 id, DtmFound *found);
 
 extern void dtm_store_mark_retry(int64 id);
+
+/* Failed, with the state as it is; reason may be NULL. */
 extern void dtm_store_stop(const DtmFound *found, const char *reason);
+
+/*
+ * Another status for a locked, unfinished transaction, due at once; the
+ * coordinator finds its copy of the row outdated.  reason may be NULL.
+ */
+extern void dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len,
+							const char *reason);
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
 
 /* ---- identity of the database ---- */

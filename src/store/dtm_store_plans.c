@@ -65,7 +65,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		1, {TEXTOID}
 	},
 	[PLAN_LOCK] = {
-		"SELECT l.status, l.parked FROM dtm.live AS l"
+		"SELECT l.status, l.parked, l.state, l.reason FROM dtm.live AS l"
 		" WHERE l.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 		1, {INT8OID}
 	},
@@ -73,6 +73,12 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"UPDATE dtm.live SET next_run_at = '-infinity', parked = false, problem = NULL"
 		" WHERE id OPERATOR(pg_catalog.=) $1",
 		1, {INT8OID}
+	},
+	[PLAN_STEER] = {
+		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, status = $2, state = $3,"
+		" reason = $4, failures = 0, next_run_at = $5, updated_at = $5"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		5, {INT8OID, INT2OID, BYTEAOID, TEXTOID, TIMESTAMPTZOID}
 	},
 	[PLAN_STOP] = {
 		"WITH gone AS (DELETE FROM dtm.live WHERE id OPERATOR(pg_catalog.=) $1"

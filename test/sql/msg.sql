@@ -123,3 +123,150 @@ SELECT msg('[{"action": ""}]', ', request_timeout => ''0 s''');
 SELECT msg('[{"action": ""}]', ', headers => ''[]''');
 SELECT msg('{"steps": [{"action": ""}], "custom_data": "{\"delay\": \"soon\"}"}');
 SELECT msg('{"steps": [{"action": "", "compensate": ""}]}');
+
+--
+-- dtm_msg_prepare, dtm_submit, dtm_abort
+--
+CREATE FUNCTION prepare(steps text, query text, more text DEFAULT '') RETURNS text LANGUAGE sql AS $$
+	SELECT refused(format('SELECT dtm_msg_prepare(%L::jsonb, %L%s)', steps, query, more)) $$;
+-- What the check-back of a test says, by gid; every question is noted.
+CREATE TABLE local_part (gid text PRIMARY KEY, says text);
+CREATE TABLE asked (n int GENERATED ALWAYS AS IDENTITY, payload jsonb, context jsonb, who name);
+CREATE FUNCTION committed(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	answer text := (SELECT says FROM msg.local_part WHERE gid = payload ->> 'gid');
+BEGIN
+	IF answer = 'no' THEN
+		PERFORM dtm_fail('rolled back');
+	ELSIF answer = 'later' THEN
+		PERFORM dtm_ongoing('still open');
+	ELSIF answer IS NULL THEN
+		RAISE EXCEPTION 'nobody knows %', payload ->> 'gid';
+	END IF;
+	INSERT INTO msg.asked (payload, context, who) VALUES (payload, dtm_context(), current_user);
+END $$;
+TRUNCATE log;
+
+BEGIN;
+SELECT dtm_msg_prepare('[{"action": "http://127.0.0.1:9/"}]', 'http://127.0.0.1:9/q', 'p-1', '5 s', '1 s', '2 s', NULL, '4 min', '{"X-A": "secret"}', NULL);
+SELECT dtm_msg_prepare('{"steps": [{"action": ""}]}', 'sql:committed', gid => 'p-2');
+SELECT gid, trans_type, status, options, next_run_at - created_at FROM dtm.transactions WHERE gid LIKE 'p-%' ORDER BY gid COLLATE "C";
+-- the same again; other content; the same without the question
+SELECT dtm_msg_prepare('[{"action": ""}]', 'sql:committed', 'p-2');
+SELECT prepare('[{"action": ""}]', 'sql:msg.committed', ', ''p-2''');
+SELECT msg('[{"action": ""}]', ', ''p-2''');
+ROLLBACK;
+
+-- submitted, in the same transaction and in another one
+BEGIN;
+SELECT dtm_msg_prepare('[{"action": "sql:note", "payload": 1}]', 'sql:committed', 'both');
+SELECT dtm_submit('both'), dtm_submit('both'), dtm_status('both');
+COMMIT;
+SELECT dtm_wait('both');
+SELECT dtm_msg_prepare('[{"action": "sql:note", "payload": 2}]', 'sql:committed', 'then');
+SELECT dtm_status('then');
+SELECT dtm_msg_prepare('[{"action": "sql:note", "payload": 2}]', 'sql:committed', 'then');
+-- a submit that is rolled back has not been there
+BEGIN;
+SELECT dtm_submit('then');
+ROLLBACK;
+SELECT dtm_status('then');
+SELECT dtm_submit('then');
+SELECT dtm_wait('then');
+SELECT says FROM log ORDER BY n;
+SELECT count(*) FROM asked;
+-- with a delay, counted from the prepare
+SELECT dtm_msg_prepare('[{"action": "sql:note"}]', 'sql:committed', 'late', delay => '300 ms');
+SELECT dtm_submit('late');
+SELECT dtm_wait('late', '50 ms');
+SELECT dtm_wait('late');
+SELECT started_at - t.created_at >= '300 ms', started_at - t.created_at < '5 s' FROM dtm.branches AS b JOIN dtm.transactions AS t USING (gid) WHERE gid = 'late';
+
+-- aborted
+TRUNCATE log;
+SELECT dtm_msg_prepare('[{"action": "sql:note"}]', 'sql:committed', 'gone'), dtm_msg_prepare('[{"action": "sql:note"}]', 'sql:committed', 'gone-too');
+BEGIN;
+SELECT dtm_abort('gone', 'never mind');
+ROLLBACK;
+SELECT dtm_status('gone');
+SELECT dtm_abort('gone', 'never mind'), dtm_abort('gone-too');
+SELECT gid, status, rollback_reason, finished_at >= created_at, branches(gid) FROM dtm.transactions WHERE gid LIKE 'gone%' ORDER BY gid;
+SELECT dtm_wait('gone');
+SELECT count(*) FROM log;
+-- prepared again after it has ended: no effect
+SELECT dtm_msg_prepare('[{"action": "sql:note"}]', 'sql:committed', 'gone'), dtm_status('gone');
+
+-- nobody comes back: asked after the time-out, as the role that prepared, without a row in the barrier
+INSERT INTO local_part VALUES ('asked-yes', 'yes'), ('asked-no', 'no'), ('asked-later', 'later');
+SELECT dtm_msg_prepare(format('[{"action": "sql:note", "payload": "%s"}]', g)::jsonb, 'sql:committed', g, timeout_to_fail => '100 ms', retry_interval => '50 ms')
+FROM unnest(ARRAY['asked-yes', 'asked-no', 'asked-later', 'asked-unknown']) AS g;
+SELECT dtm_wait('asked-yes'), dtm_wait('asked-no');
+SELECT dtm_wait('asked-later', '300 ms'), dtm_wait('asked-unknown', '300 ms');
+SELECT payload, context, who = current_user FROM asked ORDER BY n;
+SELECT rollback_reason FROM dtm.transactions WHERE gid = 'asked-no';
+SELECT count(*) FROM dtm.barrier WHERE gid LIKE 'asked-%' AND branch_id = '00';
+SELECT branch_id, op, target, outcome FROM dtm_timeline('asked-yes');
+-- one that nobody knows is stuck, and says so; what the owner knows still counts
+UPDATE local_part SET says = 'yes' WHERE gid = 'asked-later';
+SELECT dtm_wait('asked-later');
+SELECT bool_and(outcome = 'ongoing: DTM02: still open') FILTER (WHERE outcome <> 'ok'), count(*) > 1 FROM dtm_timeline('asked-later') WHERE op = 'msg';
+DO $$ BEGIN
+	FOR i IN 1 .. 600 LOOP
+		EXIT WHEN EXISTS (SELECT FROM dtm.stuck WHERE gid = 'asked-unknown');
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+END $$;
+SELECT status, regexp_replace(reason, '\d+ failures', 'N failures'), suggestion FROM dtm.stuck WHERE gid = 'asked-unknown';
+SELECT dtm_submit('asked-unknown');
+SELECT dtm_wait('asked-unknown');
+SELECT says FROM log ORDER BY n;
+SELECT count(*) FROM dtm.stuck WHERE gid = 'asked-unknown';
+
+--
+-- What they refuse
+--
+SELECT prepare('[{"action": ""}]', NULL);
+SELECT prepare('[{"action": ""}]', '');
+SELECT prepare('[{"action": ""}]', 'nothing');
+SELECT prepare('[{"action": ""}]', 'http://');
+SELECT prepare('[{"action": ""}]', 'ftp://127.0.0.1/');
+SELECT prepare('[{"action": ""}]', 'topic://x');
+SELECT prepare('[{"action": ""}]', 'http://169.254.169.254/');
+SELECT prepare('[{"action": ""}]', 'sql:nobody');
+SELECT prepare('[{"action": ""}]', 'sql:nowhere.nobody');
+SELECT prepare(NULL, 'sql:committed');
+SELECT prepare('[]', 'sql:committed');
+SELECT prepare('[{"action": ""}]', 'sql:committed', ', delay => ''1 s'', start_after => ''1 s''');
+SELECT prepare('[{"action": ""}]', 'sql:committed', ', timeout_to_fail => ''0''');
+SELECT refused('SELECT dtm_submit(NULL)');
+SELECT refused('SELECT dtm_submit(''nobody'')');
+SELECT refused('SELECT dtm_submit(''then'')');
+SELECT refused('SELECT dtm_submit(''gone'')');
+SELECT refused('SELECT dtm_abort(NULL)');
+SELECT refused('SELECT dtm_abort(''nobody'', ''why'')');
+SELECT refused('SELECT dtm_abort(''then'')');
+SELECT refused('SELECT dtm_abort(''gone'')');
+BEGIN;
+SELECT dtm_msg_submit('[{"action": "http://127.0.0.1:9/"}]', 'msg-on', delay => '1 day'), dtm_saga_submit('[{"action": "http://127.0.0.1:9/"}]', 'saga-on', start_after => '1 day');
+SELECT dtm_submit('msg-on'), dtm_submit('saga-on');
+SELECT refused('SELECT dtm_abort(''msg-on'')'), refused('SELECT dtm_abort(''saga-on'')');
+ROLLBACK;
+-- another role's
+CREATE ROLE msg_other;
+SELECT dtm_grant('msg_other');
+GRANT USAGE ON SCHEMA msg TO msg_other;
+SELECT dtm_msg_prepare('[{"action": ""}]', 'sql:committed', 'mine');
+SET ROLE msg_other;
+SELECT refused('SELECT dtm_submit(''mine'')');
+SELECT refused('SELECT dtm_abort(''mine'')');
+SELECT prepare('[{"action": ""}]', 'sql:msg.committed') ~ '^ACCEPTED';
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION committed(jsonb) FROM PUBLIC;
+SET ROLE msg_other;
+SELECT prepare('[{"action": ""}]', 'sql:msg.committed');
+RESET ROLE;
+SELECT dtm_status('mine'), dtm_abort('mine');
+DO $$ BEGIN PERFORM dtm_abort(gid) FROM dtm.transactions WHERE submitted_by = 'msg_other'::regrole AND status = 'prepared'; END $$;
+SELECT status, count(*) FROM dtm.transactions WHERE submitted_by = 'msg_other'::regrole GROUP BY status;
+DROP OWNED BY msg_other;
+DROP ROLE msg_other;
