@@ -75,6 +75,21 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dtm_sql_msg_prepare';
 COMMENT ON FUNCTION dtm_msg_prepare(jsonb, text, text, interval, interval, interval, integer, interval, jsonb, interval) IS 'prepare a message whose local transaction runs elsewhere: dtm_submit(gid) follows, else query_prepared is asked after timeout_to_fail; returns its gid';
 
+CREATE FUNCTION dtm_tcc_submit(
+	branches jsonb,
+	gid text DEFAULT NULL,
+	concurrent boolean DEFAULT false,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_tcc_submit';
+COMMENT ON FUNCTION dtm_tcc_submit(jsonb, text, boolean, interval, interval, integer, interval, jsonb, interval) IS 'submit a tcc with this transaction: when it commits every Try is called, then every Confirm, or every Cancel; returns its gid';
+
 CREATE FUNCTION dtm_submit(gid text)
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE

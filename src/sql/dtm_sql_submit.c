@@ -1,8 +1,9 @@
 /* -------------------------------------------------------------------------
  *
  * dtm_sql_submit.c
- *		dtm_gid and the submits of sagas and messages: a submit is two rows of
- *		the caller's own transaction; its commit is the promise.
+ *		dtm_gid and the submits of sagas, messages and TCC transactions: a
+ *		submit is two rows of the caller's own transaction; its commit is the
+ *		promise.
  *
  * Not here: what they share (dtm_sql_store.c, dtm_sql_steps.c).
  *
@@ -19,6 +20,7 @@ PG_FUNCTION_INFO_V1(dtm_sql_gid);
 PG_FUNCTION_INFO_V1(dtm_sql_saga_submit);
 PG_FUNCTION_INFO_V1(dtm_sql_msg_submit);
 PG_FUNCTION_INFO_V1(dtm_sql_msg_prepare);
+PG_FUNCTION_INFO_V1(dtm_sql_tcc_submit);
 
 /*
  * dtm_gid() - a new unique gid of 22 characters that sorts by time.
@@ -60,6 +62,20 @@ gid_argument(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
+/* The arguments (steps, gid, concurrent, OPTIONS) of a saga and of a tcc. */
+static Datum
+submit_steps(FunctionCallInfo fcinfo, DtmTransType type)
+{
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	uint32_t flags = 0;
+	DtmSpecBuilder *builder = begin(fcinfo, &arena, type, &flags);
+
+	if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2))
+		dtm_spec_set_flags(builder, flags | DTM_FLAG_CONCURRENT);
+	dtm_sql_take_options(fcinfo, 3, builder);
+	PG_RETURN_TEXT_P(dtm_sql_store(builder, gid_argument(fcinfo, 1)));
+}
+
 /*
  * dtm_saga_submit(steps, gid, concurrent, OPTIONS) - returns the gid.
  *
@@ -70,14 +86,17 @@ gid_argument(FunctionCallInfo fcinfo, int n)
 Datum
 dtm_sql_saga_submit(PG_FUNCTION_ARGS)
 {
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
-	uint32_t flags = 0;
-	DtmSpecBuilder *builder = begin(fcinfo, &arena, DTM_TYPE_SAGA, &flags);
+	return submit_steps(fcinfo, DTM_TYPE_SAGA);
+}
 
-	if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2))
-		dtm_spec_set_flags(builder, flags | DTM_FLAG_CONCURRENT);
-	dtm_sql_take_options(fcinfo, 3, builder);
-	PG_RETURN_TEXT_P(dtm_sql_store(builder, gid_argument(fcinfo, 1)));
+/*
+ * dtm_tcc_submit(branches, gid, concurrent, OPTIONS) - returns the gid of a
+ * tcc whose Try calls the coordinator makes.  Errors as dtm_saga_submit.
+ */
+Datum
+dtm_sql_tcc_submit(PG_FUNCTION_ARGS)
+{
+	return submit_steps(fcinfo, DTM_TYPE_TCC);
 }
 
 /* The delay of a message, the n-th argument; start_after is the same thing for all types. */
