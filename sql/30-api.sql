@@ -182,3 +182,21 @@ RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dtm_sql_timeline';
 COMMENT ON FUNCTION dtm_timeline(text) IS 'each call of a transaction with its offset, duration and outcome, drawn as bars';
+
+CREATE FUNCTION dtm_topic_subscribe(topic text, url text, remark text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_topic_subscribe';
+COMMENT ON FUNCTION dtm_topic_subscribe(text, text, text) IS 'messages to topic://<topic> that are submitted from now on go to this target, too';
+
+CREATE FUNCTION dtm_topic_unsubscribe(topic text, url text)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_topic_unsubscribe';
+COMMENT ON FUNCTION dtm_topic_unsubscribe(text, text) IS 'messages to the topic that are submitted from now on do not go to this target any more';
+
+CREATE FUNCTION dtm_topic_drop(topic text)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_topic_drop';
+COMMENT ON FUNCTION dtm_topic_drop(text) IS 'end all subscriptions of a topic; messages to it are refused from now on';

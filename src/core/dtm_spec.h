@@ -109,6 +109,8 @@ extern const char *dtm_spec_list_name(const DtmSpecBuilder *builder);
 extern const char *dtm_spec_step_example(const DtmSpecBuilder *builder);
 
 extern int dtm_spec_step_count(const DtmSpecBuilder *builder);
+/* The step that a branch belongs to; the branch itself unless dtm_spec_expand has been there. */
+extern int dtm_spec_step_number(const DtmSpecBuilder *builder, int branch);
 extern DtmText dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role);
 
 /*
@@ -135,6 +137,32 @@ extern bool dtm_spec_add_header(DtmSpecBuilder *builder, const char *name, size_
 extern bool dtm_spec_set_query_prepared(DtmSpecBuilder *builder, const char *url, size_t len);
 extern bool dtm_spec_set_query_sql_name(DtmSpecBuilder *builder, const char *name, size_t len);
 extern DtmText dtm_spec_query_prepared(const DtmSpecBuilder *builder);
+
+/*
+ * Topics.  The action of a msg step may be "topic://<name>"; the name, or
+ * empty, is what dtm_spec_step_topic gives.  The caller adds the subscribers
+ * of each such step, in order, and dtm_spec_expand makes a branch of each;
+ * from then on steps are counted as branches.  Without it a spec with a topic
+ * is what was asked for, and no more: good for comparing alone.
+ */
+extern DtmText dtm_spec_step_topic(const DtmSpecBuilder *builder, int step);
+extern bool
+dtm_spec_step_subscriber(DtmSpecBuilder *builder, int step, const char *url, size_t len);
+extern bool dtm_spec_expand(DtmSpecBuilder *builder);
+
+/*
+ * Topic rules: 1 to 128 bytes, no blanks or control characters.  NULL when
+ * fine, else a whole primary message.
+ */
+extern const char *dtm_topic_check(const char *topic, size_t len);
+
+/*
+ * The packed form of what was asked for: as dtm_spec_pack, with the
+ * subscribers of a topic taken back to the one step that named it.  So a
+ * repeated submit compares equal whoever has subscribed since.
+ */
+extern DtmRc dtm_spec_pack_asked(const DtmTrans *trans, DtmArena *arena, const char **packed,
+								 size_t *packed_len) DTM_MUST_CHECK;
 
 /*
  * Check the whole (every step has an action, "after" names existing steps

@@ -487,12 +487,14 @@ set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind ki
 	else
 		extra->given |= (uint8_t) BIT(role);
 
-	return dtm_spec_check_target(builder, last_step(builder), field, value) &&
-		dtm_spec_copy(builder, value.data, value.len, &last_branch(builder)->url[role]);
+	return dtm_spec_check_target(builder, last_step(builder), field, value,
+								 builder->trans.type == DTM_TYPE_MSG) &&
+		dtm_spec_copy_target(builder, value, &last_branch(builder)->url[role]);
 }
 
 bool
-dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmText value)
+dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmText value,
+					  bool topics)
 {
 	DtmTarget target;
 	const char *problem;
@@ -500,6 +502,14 @@ dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmT
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
 	problem = dtm_target_parse(value.data, value.len, &target);
+	if (problem == NULL && topics && target.scheme == DTM_SCHEME_TOPIC)
+	{
+		problem = dtm_topic_check(target.rest.data, target.rest.len);
+		if (problem == NULL)
+			return true;
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, field, NULL, "\"%s\": %s", field,
+							   problem);
+	}
 	if (problem != NULL || target.scheme > DTM_SCHEME_SQL)
 		return refuse_target(builder, step, field, problem, value);
 	return true;

@@ -1,9 +1,9 @@
 /* -------------------------------------------------------------------------
  *
  * dtm_spec_builder.h
- *		The inside of a spec builder, shared by its two files:
- *		dtm_spec_build.c (steps, finish) and dtm_spec_options.c (options,
- *		headers, errors).
+ *		The inside of a spec builder, shared by its files:
+ *		dtm_spec_build.c (steps, finish), dtm_spec_options.c (options,
+ *		headers, errors) and dtm_spec_topic.c (subscribers).
  *
  * -------------------------------------------------------------------------
  */
@@ -30,8 +30,11 @@ typedef struct DtmStepExtra
 {
 	uint8_t given; /* bit per DtmRole whose target is there, though perhaps as "" */
 	DtmHeaderList headers;
-	uint16_t *after; /* sorted, each once */
-	int after_size;  /* allocated */
+	DtmText *subscribers; /* of the topic that the step names */
+	int n_subscribers;
+	int subscribers_size; /* allocated */
+	uint16_t *after;      /* sorted, each once */
+	int after_size;       /* allocated */
 } DtmStepExtra;
 
 struct DtmSpecBuilder
@@ -73,8 +76,11 @@ extern void *dtm_spec_alloc(DtmSpecBuilder *builder, size_t size);
 extern bool dtm_spec_copy(DtmSpecBuilder *builder, const char *data, size_t len, DtmText *out);
 
 /* Check a target of a step (-1: of the transaction), as the value of this field. */
-extern bool
-dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmText value);
+extern bool dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field,
+								  DtmText value, bool topics);
+
+/* Keep a target that was checked; that of a topic with its scheme in small letters. */
+extern bool dtm_spec_copy_target(DtmSpecBuilder *builder, DtmText value, DtmText *out);
 
 /* Add or replace one header of a step (-1: of the transaction). */
 extern bool dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, int step,

@@ -94,7 +94,7 @@ dtm_spec_set_query_prepared(DtmSpecBuilder *builder, const char *url, size_t len
 							   "Give the URL, or the sql: function, that knows whether the local "
 							   "part has committed.",
 							   "\"query_prepared\" must not be empty");
-	return dtm_spec_check_target(builder, -1, "query_prepared", text) &&
+	return dtm_spec_check_target(builder, -1, "query_prepared", text, false) &&
 		dtm_spec_copy(builder, url, len, &builder->trans.query_url);
 }
 

@@ -62,6 +62,18 @@ extern void dtm_sql_headers(DtmSpecBuilder *builder, Jsonb *headers);
 extern void dtm_sql_check_targets(DtmSpecBuilder *builder);
 
 /*
+ * Likewise one target; prefix and field say where it is.  The qualified name
+ * of the function of a sql: target, else NULL.
+ */
+extern char *dtm_sql_check_url(const char *prefix, const char *field, DtmText url);
+
+/* Does a step name a topic? */
+extern bool dtm_sql_has_topics(const DtmSpecBuilder *builder);
+
+/* A branch for each subscriber; 42704 when a topic has none. */
+extern void dtm_sql_expand_topics(DtmSpecBuilder *builder);
+
+/*
  * The transaction of a gid that the current role may steer.  42704 when
  * there is none, 42501 when it belongs to another role.
  */

@@ -398,14 +398,16 @@ resolve_function(const TargetPlace *place, DtmText name)
 	return qualified;
 }
 
-/* May it be called?  The name of the function of a sql: target, NULL for others. */
-static char *
-check_target(const TargetPlace *place, DtmText url)
+char *
+dtm_sql_check_url(const char *prefix, const char *field, DtmText url)
 {
+	TargetPlace where = {prefix, field};
+	const TargetPlace *place = &where;
 	DtmTarget target;
 
 	/* malformed ones were refused by the builder */
-	if (url.len == 0 || dtm_target_parse(url.data, url.len, &target) != NULL)
+	if (url.len == 0 || dtm_target_parse(url.data, url.len, &target) != NULL ||
+		target.scheme == DTM_SCHEME_TOPIC)
 		return NULL;
 	if (target.scheme == DTM_SCHEME_SQL)
 		return resolve_function(place, target.rest);
@@ -421,18 +423,19 @@ check_target(const TargetPlace *place, DtmText url)
 void
 dtm_sql_check_targets(DtmSpecBuilder *builder)
 {
-	TargetPlace query = {"", "query_prepared"};
 	char *function;
-	bool has_sql = false;
+
+	/* whom a topic leads to must make no difference to what was asked for */
+	bool has_sql = dtm_sql_has_topics(builder);
 
 	for (int step = 0; step < dtm_spec_step_count(builder); step++)
 	{
-		TargetPlace place = {psprintf("step %d: ", step), NULL};
+		char *prefix = psprintf("step %d: ", dtm_spec_step_number(builder, step));
 
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
-			place.field = dtm_spec_role_key(builder, (DtmRole) role);
-			function = check_target(&place, dtm_spec_step_url(builder, step, (DtmRole) role));
+			function = dtm_sql_check_url(prefix, dtm_spec_role_key(builder, (DtmRole) role),
+										 dtm_spec_step_url(builder, step, (DtmRole) role));
 			if (function == NULL)
 				continue;
 			check(builder,
@@ -440,7 +443,7 @@ dtm_sql_check_targets(DtmSpecBuilder *builder)
 			has_sql = true;
 		}
 	}
-	function = check_target(&query, dtm_spec_query_prepared(builder));
+	function = dtm_sql_check_url("", "query_prepared", dtm_spec_query_prepared(builder));
 	if (function != NULL)
 	{
 		check(builder, dtm_spec_set_query_sql_name(builder, function, strlen(function)));

@@ -115,21 +115,28 @@ warn_when_not_driven(void)
 				 errhint("See dtm.workers for the reason; SELECT dtm_resume(); ends the pause.")));
 }
 
+/* What was asked for when this was stored: its subscribers have been found at that time. */
+static bool
+same_content(const DtmFound *found, const char *asked, size_t asked_len)
+{
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmTrans trans;
+	const char *packed;
+	size_t len;
+
+	dtm_sql_unpack(found->spec, NULL, found->created_at, &trans);
+	if (dtm_spec_pack_asked(&trans, &arena, &packed, &len) != DTM_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return len == asked_len && memcmp(packed, asked, len) == 0;
+}
+
 /* The gid is there already: fine when it is the same thing again. */
 static void
-check_repeated(const char *gid, DtmTransType type, const char *spec, size_t spec_len)
+check_repeated(const char *gid, const DtmFound *found, DtmTransType type, const char *asked,
+			   size_t asked_len)
 {
-	DtmFound found;
-	bool same;
-
-	if (!dtm_store_find(gid, true, &found))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("transaction \"%s\" was deleted while it was submitted again", gid)));
-	same = found.type == type && has_privs_of_role(GetUserId(), found.owner) &&
-		VARSIZE_ANY_EXHDR(found.spec) == spec_len &&
-		memcmp(VARDATA_ANY(found.spec), spec, spec_len) == 0;
-	if (!same)
+	if (found->type != type || !has_privs_of_role(GetUserId(), found->owner) ||
+		!same_content(found, asked, asked_len))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("gid \"%s\" is taken by a transaction with other content", gid),
@@ -137,35 +144,33 @@ check_repeated(const char *gid, DtmTransType type, const char *spec, size_t spec
 					 "Submitting the same content again has no effect; other content needs another gid.")));
 }
 
-text *
-dtm_sql_store(DtmSpecBuilder *builder, char *gid)
+static void
+check_gid(const char *gid)
 {
-	bool gid_given = gid != NULL;
+	const char *problem = dtm_gid_check(gid, strlen(gid));
+
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", problem),
+				 errhint("A gid has 1 to %d bytes and no control characters; leave it out to get a new one.",
+						 DTM_MAX_GID_LEN)));
+}
+
+/* Insert the two rows; false when the gid is taken. */
+static bool
+insert(DtmSpecBuilder *builder, const char *gid, bool gid_given)
+{
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next_run_at;
 	const char *spec;
 	size_t spec_len;
 	DtmTrans trans;
 	DtmStoreScope scope;
 	int64 id;
 	bool stored;
-	TimestampTz next_run_at;
-	TimestampTz now = GetCurrentTimestamp();
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
 	Oid owner = GetUserId();
 
-	if (gid_given)
-	{
-		const char *problem = dtm_gid_check(gid, strlen(gid));
-
-		if (problem != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", problem),
-					 errhint("A gid has 1 to %d bytes and no control characters; leave it out to get a new one.",
-							 DTM_MAX_GID_LEN)));
-	}
-	else
-		gid = dtm_sql_new_gid();
-
-	dtm_sql_check_targets(builder);
 	check(builder, dtm_spec_finish(builder, &spec, &spec_len));
 	memset(&trans, 0, sizeof(trans));
 	trans.created_at = now;
@@ -185,7 +190,43 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 		dtm_wake_at_commit(id);
 		warn_when_not_driven();
 	}
+	return stored;
+}
+
+text *
+dtm_sql_store(DtmSpecBuilder *builder, char *gid)
+{
+	bool gid_given = gid != NULL;
+	bool topics = dtm_sql_has_topics(builder);
+	const char *asked;
+	size_t asked_len;
+	DtmFound found;
+
+	if (gid_given)
+		check_gid(gid);
 	else
-		check_repeated(gid, trans.type, spec, spec_len);
+		gid = dtm_sql_new_gid();
+
+	dtm_sql_check_targets(builder);
+	check(builder, dtm_spec_finish(builder, &asked, &asked_len));
+	if (topics)
+	{
+		/* a repeated submit is none, even if its topic is gone by now */
+		if (gid_given && dtm_store_find(gid, true, &found))
+		{
+			check_repeated(gid, &found, dtm_spec_type(builder), asked, asked_len);
+			return cstring_to_text(gid);
+		}
+		dtm_sql_expand_topics(builder);
+		dtm_sql_check_targets(builder);
+	}
+	if (!insert(builder, gid, gid_given))
+	{
+		if (!dtm_store_find(gid, true, &found))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("transaction \"%s\" was deleted while it was submitted again", gid)));
+		check_repeated(gid, &found, dtm_spec_type(builder), asked, asked_len);
+	}
 	return cstring_to_text(gid);
 }

@@ -90,6 +90,17 @@ extern void dtm_store_steer(int64 id, DtmStatus status, const char *state, size_
 							const char *reason);
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
 
+/* ---- topics (backends); dtm_store_topic.c ---- */
+
+/* False when the subscription is there already; remark may be NULL. */
+extern bool dtm_store_topic_add(const char *topic, const char *url, const char *remark);
+
+/* url NULL: all of the topic.  False when there is none. */
+extern bool dtm_store_topic_remove(const char *topic, const char *url);
+
+/* The subscribers, in the order in which they came; allocated in the caller's context. */
+extern int dtm_store_topic_urls(const char *topic, char ***urls);
+
 /* ---- identity of the database ---- */
 
 /* The row that says why nothing may be driven here, or NULL. */

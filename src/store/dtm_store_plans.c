@@ -232,6 +232,21 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
 		2, {TIMESTAMPTZOID, INT4OID}
 	},
+	[PLAN_TOPIC_ADD] = {
+		"INSERT INTO dtm.topic (topic, url, remark) VALUES ($1, $2, $3)"
+		" ON CONFLICT ON CONSTRAINT topic_pkey DO NOTHING",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	},
+	[PLAN_TOPIC_REMOVE] = {
+		"DELETE FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) $1"
+		" AND ($2 IS NULL OR t.url OPERATOR(pg_catalog.=) $2)",
+		2, {TEXTOID, TEXTOID}
+	},
+	[PLAN_TOPIC_URLS] = {
+		"SELECT t.url FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) $1"
+		" ORDER BY t.created_at, t.url",
+		1, {TEXTOID}
+	},
 	[PLAN_BARRIER_FORWARD] = {
 		"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"

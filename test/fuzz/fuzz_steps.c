@@ -22,6 +22,38 @@ check_error(const DtmSpecBuilder *builder)
 	HOLDS(error->step >= -1 && error->step < DTM_MAX_STEPS + 1);
 }
 
+/* With subscribers it asks for the same as without them. */
+static void
+try_topics(DtmSpecBuilder *builder, FuzzArena *fuzz, const char *asked, size_t asked_len)
+{
+	int n_steps = dtm_spec_step_count(builder);
+	int n_topics = 0;
+	const char *packed;
+	size_t len;
+	DtmTrans trans;
+
+	for (int i = 0; i < n_steps; i++)
+	{
+		DtmText topic = dtm_spec_step_topic(builder, i);
+
+		if (topic.len == 0)
+			continue;
+		HOLDS(dtm_topic_check(topic.data, topic.len) == NULL);
+		for (int k = 0; k <= i % 3; k++)
+			HOLDS(dtm_spec_step_subscriber(builder, i, "http://a/", 9));
+		n_topics++;
+	}
+	if (n_topics == 0 || !dtm_spec_expand(builder) || !dtm_spec_finish(builder, &packed, &len))
+		return;
+	trans.created_at = 1000;
+	HOLDS(dtm_spec_unpack(packed, len, &fuzz->arena, &trans) == DTM_OK);
+	HOLDS(trans.n_branches >= n_steps);
+	fuzz_check_spec(&trans, (DtmText){packed, (uint32_t) len});
+	HOLDS(dtm_spec_step_number(builder, trans.n_branches - 1) == n_steps - 1);
+	HOLDS(dtm_spec_pack_asked(&trans, &fuzz->arena, &packed, &len) == DTM_OK);
+	HOLDS(len == asked_len && memcmp(packed, asked, len) == 0);
+}
+
 static void
 try_type(DtmTransType type, const uint8_t *data, size_t size)
 {
@@ -60,6 +92,7 @@ try_type(DtmTransType type, const uint8_t *data, size_t size)
 		}
 		fuzz_check_spec(&trans, (DtmText){packed, (uint32_t) len});
 		fuzz_check_repack(&trans, &fuzz, packed, len);
+		try_topics(builder, &fuzz, packed, len);
 	}
 	fuzz_arena_free(&fuzz);
 }
