@@ -94,8 +94,8 @@ SELECT calls();
 SELECT books();
 SELECT rollback_reason FROM dtm.transactions WHERE gid = 'none';
 -- at once
-SELECT dtm_tcc_submit(jsonb_build_array(branch(1, 2), branch(2, 1)), 'both', concurrent => true);
-SELECT dtm_wait('both');
+SELECT dtm_tcc_submit(jsonb_build_array(branch(1, 2), branch(2, 1)), 'at-once', concurrent => true);
+SELECT dtm_wait('at-once');
 SELECT books();
 SELECT (SELECT array_agg(w ORDER BY w COLLATE "C") FROM regexp_split_to_table(calls(), ', ') AS w);
 -- nothing to confirm or to cancel is success
