@@ -78,7 +78,7 @@ def pgbench(path, seconds, clients=16, rate=None, count=None):
     if rate:
         command += ["-R", str(rate)]
     out = subprocess.run(command + ["bench"], capture_output=True, text=True,
-                         env=dict(os.environ, PGOPTIONS="-c client_min_messages=error"))
+                         env=dict(os.environ, PGOPTIONS="-c client_min_messages=error -c log_min_messages=error"))
     found = re.search(r"tps = ([0-9.]+) \(without", out.stdout)
     if not found:
         raise SystemExit(out.stdout + out.stderr)
@@ -140,20 +140,14 @@ def bench_base(args):
 
 
 class NoWorker:
-    """Keeps the coordinator away: it needs this advisory lock ("dtm", 0)."""
+    """Keeps the coordinator from driving what is submitted."""
 
     def __enter__(self):
-        self.session = connect()
-        cursor = self.session.cursor()
-        cursor.execute("SET application_name = 'keeps the coordinator away'")
-        thread = threading.Thread(target=cursor.execute, args=("SELECT pg_advisory_lock(6583405, 0)",))
-        thread.start()
-        wait_until("SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 1)
-        value("SELECT pg_terminate_backend(%s)", coordinator())
-        thread.join()
+        value("SELECT dtm_pause('benchmark of submits')")
+        wait_until("SELECT count(*)::int FROM dtm.workers WHERE state = 'paused'", 1)
 
     def __exit__(self, *ignored):
-        self.session.close()
+        value("SELECT dtm_resume()")
         wait_until("SELECT count(*)::int FROM dtm.workers WHERE state = 'running'", 1)
 
 

@@ -34,9 +34,11 @@ if ! run "CREATE EXTENSION dtm_pg"; then
 	exit 1
 fi
 
+# The row types of tables and views are members since PostgreSQL 17; they have nothing of their own.
 members="(SELECT d.classid, d.objid, pg_describe_object(d.classid, d.objid, 0) AS name
 	FROM pg_depend d JOIN pg_extension e ON d.refobjid = e.oid AND d.refclassid = 'pg_extension'::regclass
-	WHERE e.extname = 'dtm_pg' AND d.deptype = 'e') AS member"
+	WHERE e.extname = 'dtm_pg' AND d.deptype = 'e'
+	  AND d.classid <> 'pg_type'::regclass) AS member"
 functions="$members JOIN pg_proc p ON classid = 'pg_proc'::regclass AND objid = p.oid"
 relations="$members JOIN pg_class c ON classid = 'pg_class'::regclass AND objid = c.oid"
 

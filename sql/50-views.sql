@@ -93,7 +93,8 @@ COMMENT ON VIEW dtm.transactions IS 'distributed transactions: a role sees its o
 CREATE VIEW dtm.branches WITH (security_barrier) AS
 SELECT t.gid::text COLLATE "default" AS gid,
 	b.branch_id, b.name, b.op, b.url, b.status, b.attempts,
-	b.started_at, b.finished_at, b.last_error, b.next_run_at
+	b.started_at, b.finished_at, b.last_error,
+	CASE WHEN d.id IS NULL THEN b.next_run_at END AS next_run_at
 FROM dtm.trans AS t
 	LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id
 	LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id,

@@ -34,8 +34,6 @@ bool dtm_notify = false;
 char *dtm_alert_webhook = NULL;
 int dtm_alert_retry_limit = 3;
 
-#define MAX_SECONDS (INT_MAX / 1000)
-
 static void *
 arena_alloc(void *context, size_t size)
 {
@@ -111,8 +109,8 @@ define_time_settings(void)
 							NULL, NULL);
 	DefineCustomIntVariable("dtm.retention",
 							"Time after which finished transactions are deleted; 0 keeps them.",
-							NULL, &dtm_retention, 7 * 24 * 3600, 0, MAX_SECONDS, PGC_SIGHUP,
-							GUC_UNIT_S, NULL, NULL, NULL);
+							NULL, &dtm_retention, 7 * 24 * 3600, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("dtm.retry_interval",
 							"First wait after a temporary error; doubles from try to try.", NULL,
 							&dtm_retry_interval, 10000, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL,

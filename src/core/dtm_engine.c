@@ -230,6 +230,13 @@ apply_retry(DtmRun *run)
 {
 	DtmTrans *trans = run->trans;
 
+	/* recorded before the calls: a crash must not put the start off again */
+	if (trans->hurried_at == 0 && run->now < trans->start_at)
+	{
+		trans->hurried_at = run->now > trans->created_at ? run->now : trans->created_at + 1;
+		run->plan->changed = true;
+		run->plan->flush = true;
+	}
 	make_due(run, &trans->query);
 	for (uint16_t i = 0; i < trans->n_branches; i++)
 	{

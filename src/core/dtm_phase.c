@@ -61,6 +61,8 @@ predecessors_succeeded(const DtmTrans *trans, uint16_t branch)
 static inline DtmTime
 start_gate(const DtmTrans *trans)
 {
+	if (trans->hurried_at != 0)
+		return 0;
 	return trans->start_at > trans->created_at ? trans->start_at : 0;
 }
 
@@ -113,6 +115,12 @@ dtm_phase_enter(DtmRun *run, DtmStatus status)
 	if (run->rule->walk == DTM_WALK_QUERY)
 		trans->query.failures = 0;
 
+	/* nothing of the phase that is left waits for its time any more */
+	trans->query.next_at = 0;
+	for (uint16_t i = 0; i < trans->n_branches; i++)
+		for (int role = 0; role < DTM_ROLES; role++)
+			trans->branches[i].state[role].next_at = 0;
+
 	trans->status = status;
 	run->rule = &run->mode->rules[status];
 	run->plan->changed = true;
@@ -124,7 +132,8 @@ static DtmTime
 deadline(const DtmRun *run)
 {
 	const DtmTrans *trans = run->trans;
-	DtmTime since = run->rule->since == DTM_SINCE_START ? trans->start_at : trans->created_at;
+	DtmTime start = trans->hurried_at != 0 ? trans->hurried_at : trans->start_at;
+	DtmTime since = run->rule->since == DTM_SINCE_START ? start : trans->created_at;
 	DtmTime at;
 
 	if (trans->timeout_to_fail_ms <= 0 ||

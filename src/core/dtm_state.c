@@ -8,7 +8,7 @@
  *
  * Layout, version 1 (numbers and texts as in dtm_pack.h):
  *
- *		version, attempts, retries, log_dropped,
+ *		version, attempts, retries, log_dropped, hurried_at,
  *		OP bits of the pseudo branch (0 = untouched) and its fields,
  *		number of branches up to the last one touched, per branch a mask of
  *		the touched roles, and per touched role its OP bits and fields,
@@ -41,7 +41,7 @@
 /* Most bytes of an op without its error, and of a log entry. */
 #define OP_BOUND (2 + 2 * 5 + 3 * DTM_VARINT_MAX + 2)
 #define LOG_BOUND (1 + 3 + DTM_VARINT_MAX + 5)
-#define FIXED_BOUND (1 + 3 * 5 + 3 + 2)
+#define FIXED_BOUND (1 + 3 * 5 + DTM_VARINT_MAX + 3 + 2)
 
 /* First byte of a log entry. */
 #define LOG_ROLE_MASK 0x03
@@ -96,6 +96,8 @@ dtm_state_pack(const DtmTrans *trans, char *buffer)
 	dtm_put_number(&writer, trans->attempts);
 	dtm_put_number(&writer, trans->retries);
 	dtm_put_number(&writer, trans->log_dropped + (uint32_t) (trans->n_log - n_log));
+	put_time(&writer, trans->hurried_at != 0 ? trans->hurried_at : trans->created_at,
+			 trans->created_at);
 	write_op(&writer, &trans->query, trans->created_at);
 
 	for (int i = 0; i < trans->n_branches; i++)
@@ -135,6 +137,9 @@ dtm_state_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *tran
 	trans->attempts = (uint32_t) dtm_get_number(&reader, UINT32_MAX);
 	trans->retries = (uint32_t) dtm_get_number(&reader, UINT32_MAX);
 	trans->log_dropped = (uint32_t) dtm_get_number(&reader, UINT32_MAX);
+	trans->hurried_at = get_time(&reader, trans->created_at);
+	if (trans->hurried_at == trans->created_at)
+		trans->hurried_at = 0;
 	read_op(&reader, &trans->query, trans->created_at);
 
 	n_touched = (int) dtm_get_number(&reader, trans->n_branches);
@@ -277,6 +282,7 @@ static void
 reset(DtmTrans *trans)
 {
 	trans->attempts = trans->retries = trans->log_dropped = 0;
+	trans->hurried_at = 0;
 	trans->n_log = trans->log_size = 0;
 	trans->log = NULL;
 	reset_op(&trans->query);

@@ -90,12 +90,13 @@ typedef struct DtmTrans
 
 	/* state */
 	DtmStatus status;
-	DtmText reason;    /* rollback_reason, or empty */
-	DtmOpState query;  /* of the pseudo branch */
-	uint32_t attempts; /* all calls finished, over all ops */
-	uint32_t retries;  /* of them: repeated ones */
-	uint16_t n_log;    /* newest DTM_MAX_CALL_LOG attempts, oldest first */
-	uint16_t log_size; /* allocated */
+	DtmText reason;     /* rollback_reason, or empty */
+	DtmOpState query;   /* of the pseudo branch */
+	DtmTime hurried_at; /* when a RETRY came before start_at: the start from then on; 0 = never */
+	uint32_t attempts;  /* all calls finished, over all ops */
+	uint32_t retries;   /* of them: repeated ones */
+	uint16_t n_log;     /* newest DTM_MAX_CALL_LOG attempts, oldest first */
+	uint16_t log_size;  /* allocated */
 	uint32_t log_dropped;
 	DtmCallRecord *log;
 } DtmTrans;

@@ -323,6 +323,13 @@ dtm_http_dispatch(DtmHttp *http)
 		dtm_http_multi_timeout(http);
 	}
 	(void) pthread_sigmask(SIG_SETMASK, &before, NULL);
+
+	if (http->n_queued > http->limits.max_host_queue &&
+		http->now_us - http->shortened_at_us >= DTM_QUEUE_SLOW_US)
+	{
+		dtm_http_hosts_shorten(http);
+		http->shortened_at_us = http->now_us;
+	}
 }
 
 int
@@ -336,14 +343,22 @@ dtm_http_timeout_ms(const DtmHttp *http)
 {
 	struct timespec ts;
 	int64_t left_us;
+	int longest_ms = -1;
 
 	if (!dtm_list_is_empty(&http->done))
 		return 0;
-	if (http->deadline_us <= 0)
-		return http->deadline_us < 0 ? -1 : 0;
+	if (http->deadline_us == 0)
+		return 0;
+	if (http->n_queued > http->limits.max_host_queue)
+		longest_ms = DTM_QUEUE_SLOW_US / 1000; /* to look whether their host is slow */
+	if (http->deadline_us < 0)
+		return longest_ms;
 	(void) clock_gettime(CLOCK_MONOTONIC, &ts);
 	left_us = http->deadline_us - ((int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
-	return left_us <= 0 ? 0 : (int) ((left_us + 999) / 1000);
+	if (left_us <= 0)
+		return 0;
+	left_us = (left_us + 999) / 1000;
+	return longest_ms >= 0 && longest_ms < left_us ? longest_ms : (int) left_us;
 }
 
 DtmHttpDone *

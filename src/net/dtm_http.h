@@ -21,7 +21,7 @@ typedef struct DtmHttpLimits
 {
 	int max_host_calls;  /* out at once to one host:port; further ones queue */
 	int max_calls;       /* out at once in all; further ones queue */
-	int max_host_queue;  /* waiting for one slow host; further ones are postponed */
+	int max_host_queue;  /* waiting for slow hosts in all; further ones are postponed */
 	size_t max_body;     /* bytes of an answer that are kept; the rest ends the call */
 	const char *ca_file; /* PEM, or NULL for the system's */
 } DtmHttpLimits;
@@ -56,7 +56,7 @@ typedef struct DtmHttpDone
 	uint64_t tag;
 	uint64_t tag2;
 	DtmHttpError error;
-	int status;       /* HTTP status when error is OK */
+	int status;       /* HTTP status when error is OK or TOO_LARGE (0 = headers) */
 	const char *body; /* valid until dtm_http_release */
 	size_t body_len;
 	char message[256];  /* for people: "could not connect to ...", else "" */

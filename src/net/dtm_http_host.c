@@ -208,9 +208,55 @@ is_slow(const DtmHttp *http, const DtmHttpHost *host)
 	const DtmHttpEntry *first;
 
 	if (dtm_list_is_empty(&host->queue))
-		return host->n_out >= http->limits.max_host_calls;
+		return http->limits.max_host_queue == 0 && host->n_out >= http->limits.max_host_calls;
 	first = dtm_list_entry(host->queue.next, DtmHttpEntry, link);
 	return http->now_us - first->queued_at_us >= DTM_QUEUE_SLOW_US;
+}
+
+/* End a call that is in no list because the queue of its host is long enough. */
+static void
+turn_away(DtmHttp *http, DtmHttpEntry *entry)
+{
+	entry->done.error = DTM_HTTP_POSTPONED;
+	entry->done.retry_after_ms = DTM_QUEUE_FULL_MS;
+	dtm_http_say(entry, "%d calls are waiting for host %.160s already", entry->host->n_queued,
+				 entry->host->name);
+	dtm_http_entry_ended(http, entry);
+}
+
+/* They came before their hosts proved to be slow: the newest go back, to an even share for each. */
+void
+dtm_http_hosts_shorten(DtmHttp *http)
+{
+	int n_slow = 0;
+	int share;
+
+	for (int i = 0; i < DTM_HTTP_HOST_BUCKETS; i++)
+	{
+		for (DtmHttpHost *host = http->buckets[i]; host != NULL; host = host->bucket_next)
+			n_slow += !host->open && is_slow(http, host);
+	}
+	if (n_slow == 0)
+		return;
+	share = http->limits.max_host_queue / n_slow;
+	for (int i = 0; i < DTM_HTTP_HOST_BUCKETS; i++)
+	{
+		for (DtmHttpHost *host = http->buckets[i]; host != NULL; host = host->bucket_next)
+		{
+			if (host->open || !is_slow(http, host))
+				continue;
+			while (host->n_queued > share)
+			{
+				DtmLink *link = host->queue.prev;
+
+				dtm_list_remove(link);
+				host->n_queued--;
+				http->n_queued--;
+				turn_away(http, dtm_list_entry(link, DtmHttpEntry, link));
+			}
+			settle(http, host);
+		}
+	}
 }
 
 void
@@ -226,13 +272,9 @@ dtm_http_host_admit(DtmHttp *http, DtmHttpHost *host, DtmHttpEntry *entry)
 		}
 		host->probe = entry;
 	}
-	else if (host->n_queued >= http->limits.max_host_queue && is_slow(http, host))
+	else if (http->n_queued >= http->limits.max_host_queue && is_slow(http, host))
 	{
-		entry->done.error = DTM_HTTP_POSTPONED;
-		entry->done.retry_after_ms = DTM_QUEUE_FULL_MS;
-		dtm_http_say(entry, "%d calls are waiting for host %.160s already", host->n_queued,
-					 host->name);
-		dtm_http_entry_ended(http, entry);
+		turn_away(http, entry);
 		return;
 	}
 	entry->state = DTM_HTTP_QUEUED;

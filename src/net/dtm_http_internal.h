@@ -134,10 +134,11 @@ struct DtmHttp
 	DtmHttpLimits limits;
 	char *ca_file; /* limits.ca_file points here */
 	uint64_t ca_generation;
-	int64_t deadline_us; /* libcurl's; -1 = none, 0 = at once */
-	int64_t now_us;      /* monotonic clock, read once per entry into this module */
-	bool multi_failed;   /* must be built anew before the next call */
-	bool some_unwatched; /* a slot has it */
+	int64_t deadline_us;     /* libcurl's; -1 = none, 0 = at once */
+	int64_t shortened_at_us; /* when long queues were looked at */
+	int64_t now_us;          /* monotonic clock, read once per entry into this module */
+	bool multi_failed;       /* must be built anew before the next call */
+	bool some_unwatched;     /* a slot has it */
 
 	DtmLink out;
 	int n_out;
@@ -210,6 +211,9 @@ extern void dtm_http_host_back(DtmHttp *http, DtmHttpEntry *entry, DtmHttpSign s
 
 /* The limits have changed. */
 extern void dtm_http_hosts_review(DtmHttp *http);
+
+/* Postpone what waits for slow hosts beyond max_host_queue. */
+extern void dtm_http_hosts_shorten(DtmHttp *http);
 
 /* dtm_http_curl.c */
 

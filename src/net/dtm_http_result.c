@@ -150,7 +150,13 @@ judge_stopped(DtmHttpEntry *entry, CURLcode result)
 		dtm_http_say(entry, "headers of the answer are longer than %d bytes",
 					 DTM_HTTP_MAX_ANSWER_HEAD);
 	else if (slot->too_large || result == CURLE_FILESIZE_EXCEEDED)
+	{
+		long status = 0;
+
+		(void) curl_easy_getinfo(slot->easy, CURLINFO_RESPONSE_CODE, &status);
+		entry->done.status = (int) status;
 		dtm_http_say(entry, "answer is longer than %zu bytes", slot->max_body);
+	}
 	else
 	{
 		entry->done.error = DTM_HTTP_BROKEN;

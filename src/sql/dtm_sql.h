@@ -88,7 +88,14 @@ extern void dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *foun
  */
 extern int64 dtm_sql_interval_ms(const Interval *interval);
 
+/* What is said of a transaction whose packed columns cannot be read. */
+#define DTM_SQL_UNREADABLE \
+	"the stored transaction cannot be read: its packed columns are damaged or of a newer version"
+
 /* spec and state of a found transaction as the core's struct; XX001 when they are damaged. */
 extern void dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans);
+
+/* Likewise, but false when they are damaged: one such row must not hide all others of a view. */
+extern bool dtm_sql_try_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans);
 
 #endif /* DTM_SQL_H */

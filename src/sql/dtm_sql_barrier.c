@@ -126,6 +126,14 @@ dtm_sql_barrier(PG_FUNCTION_ARGS)
 	{
 		barrier_id = text_to_cstring(PG_GETARG_TEXT_PP(4));
 		check_field("barrier_id", barrier_id, MAX_WORD_LEN);
+
+		/* its row says that a sql: branch has run: nobody may say so of another role's */
+		if (strcmp(barrier_id, DTM_SQL_BARRIER_ID) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_RESERVED_NAME),
+					 errmsg("\"barrier_id\" \"%s\" is reserved for the executor of sql: branches",
+							barrier_id),
+					 errhint("Leave it out, or count 01, 02, ...")));
 	}
 	PG_RETURN_BOOL(pass_barrier(&call, barrier_id));
 }

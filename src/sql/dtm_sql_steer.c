@@ -163,12 +163,15 @@ Datum
 dtm_sql_retry(PG_FUNCTION_ARGS)
 {
 	DtmFound found;
+	char *gid = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
-	dtm_sql_find_own(text_to_cstring(PG_GETARG_TEXT_PP(0)), false, &found);
+	dtm_sql_find_own(gid, false, &found);
 	if (!dtm_status_is_final(found.status))
 	{
-		dtm_store_mark_retry(found.id);
-		dtm_wake_at_commit(found.id);
+		if (dtm_store_mark_retry(found.id))
+			dtm_wake_at_commit(found.id);
+		else /* finished between the look and the update */
+			dtm_sql_find_own(gid, false, &found);
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(found.status)));
 }

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "dtm_sql.h"
@@ -38,13 +39,16 @@ check(DtmSpecBuilder *builder, bool ok)
 		dtm_sql_spec_error(dtm_spec_error(builder));
 }
 
-/* A builder with the steps, the first argument, in it. */
+/* A builder with the steps, the first argument, in it; what is the name of the function. */
 static DtmSpecBuilder *
-begin(FunctionCallInfo fcinfo, DtmArena *arena, DtmTransType type, uint32_t *flags)
+begin(FunctionCallInfo fcinfo, const char *what, DtmArena *arena, DtmTransType type,
+	  uint32_t *flags)
 {
 	DtmSpecError error;
-	DtmSpecBuilder *builder = dtm_spec_begin(arena, type, &error);
+	DtmSpecBuilder *builder;
 
+	PreventCommandIfReadOnly(what);
+	builder = dtm_spec_begin(arena, type, &error);
 	if (builder == NULL)
 		dtm_sql_spec_error(&error);
 	if (PG_ARGISNULL(0))
@@ -64,11 +68,11 @@ gid_argument(FunctionCallInfo fcinfo, int n)
 
 /* The arguments (steps, gid, concurrent, OPTIONS) of a saga and of a tcc. */
 static Datum
-submit_steps(FunctionCallInfo fcinfo, DtmTransType type)
+submit_steps(FunctionCallInfo fcinfo, const char *what, DtmTransType type)
 {
 	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
 	uint32_t flags = 0;
-	DtmSpecBuilder *builder = begin(fcinfo, &arena, type, &flags);
+	DtmSpecBuilder *builder = begin(fcinfo, what, &arena, type, &flags);
 
 	if (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2))
 		dtm_spec_set_flags(builder, flags | DTM_FLAG_CONCURRENT);
@@ -86,7 +90,7 @@ submit_steps(FunctionCallInfo fcinfo, DtmTransType type)
 Datum
 dtm_sql_saga_submit(PG_FUNCTION_ARGS)
 {
-	return submit_steps(fcinfo, DTM_TYPE_SAGA);
+	return submit_steps(fcinfo, "dtm_saga_submit()", DTM_TYPE_SAGA);
 }
 
 /*
@@ -96,7 +100,7 @@ dtm_sql_saga_submit(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_tcc_submit(PG_FUNCTION_ARGS)
 {
-	return submit_steps(fcinfo, DTM_TYPE_TCC);
+	return submit_steps(fcinfo, "dtm_tcc_submit()", DTM_TYPE_TCC);
 }
 
 /* The delay of a message, the n-th argument; start_after is the same thing for all types. */
@@ -133,7 +137,7 @@ dtm_sql_msg_submit(PG_FUNCTION_ARGS)
 {
 	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
 	uint32_t flags = 0;
-	DtmSpecBuilder *builder = begin(fcinfo, &arena, DTM_TYPE_MSG, &flags);
+	DtmSpecBuilder *builder = begin(fcinfo, "dtm_msg_submit()", &arena, DTM_TYPE_MSG, &flags);
 
 	take_delay(fcinfo, 2, 3, builder);
 	dtm_sql_take_options(fcinfo, 3, builder);
@@ -153,7 +157,7 @@ dtm_sql_msg_prepare(PG_FUNCTION_ARGS)
 {
 	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
 	uint32_t flags = 0;
-	DtmSpecBuilder *builder = begin(fcinfo, &arena, DTM_TYPE_MSG, &flags);
+	DtmSpecBuilder *builder = begin(fcinfo, "dtm_msg_prepare()", &arena, DTM_TYPE_MSG, &flags);
 	text *query;
 
 	if (PG_ARGISNULL(1))

@@ -72,7 +72,8 @@ dtm_sql_spec_options(PG_FUNCTION_ARGS)
 	DtmTrans trans;
 	StringInfoData out;
 
-	dtm_sql_unpack(PG_GETARG_BYTEA_PP(0), NULL, 0, &trans);
+	if (!dtm_sql_try_unpack(PG_GETARG_BYTEA_PP(0), NULL, 0, &trans))
+		PG_RETURN_NULL();
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '{');
 	if (trans.flags & DTM_FLAG_CONCURRENT)
@@ -141,8 +142,9 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		return (Datum) 0;
-	dtm_sql_unpack(PG_GETARG_BYTEA_PP(1), PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_PP(2),
-				   PG_GETARG_TIMESTAMPTZ(0), &trans);
+	if (!dtm_sql_try_unpack(PG_GETARG_BYTEA_PP(1), PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_PP(2),
+							PG_GETARG_TIMESTAMPTZ(0), &trans))
+		return (Datum) 0;
 	for (int i = 0; i < trans.n_branches; i++)
 	{
 		DtmBranch *branch = &trans.branches[i];
@@ -172,7 +174,9 @@ dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_NULL();
-	dtm_sql_unpack(PG_GETARG_BYTEA_PP(1), PG_GETARG_BYTEA_PP(2), PG_GETARG_TIMESTAMPTZ(0), &trans);
+	if (!dtm_sql_try_unpack(PG_GETARG_BYTEA_PP(1), PG_GETARG_BYTEA_PP(2), PG_GETARG_TIMESTAMPTZ(0),
+							&trans))
+		PG_RETURN_TEXT_P(cstring_to_text(DTM_SQL_UNREADABLE));
 
 	/* the check-back of a msg that waits for its submit */
 	worst = &trans.query;

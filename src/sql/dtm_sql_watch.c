@@ -57,8 +57,8 @@ dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *found)
 	find(gid, with_body, true, found);
 }
 
-void
-dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans)
+bool
+dtm_sql_try_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans)
 {
 	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
 	DtmRc rc;
@@ -71,11 +71,14 @@ dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *tran
 							  state == NULL ? 0 : VARSIZE_ANY_EXHDR(state), &arena, trans);
 	if (rc == DTM_NOMEM)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	if (rc != DTM_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg(
-					 "the stored transaction cannot be read: its packed columns are damaged or of a newer version")));
+	return rc == DTM_OK;
+}
+
+void
+dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans)
+{
+	if (!dtm_sql_try_unpack(spec, state, created_at, trans))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg(DTM_SQL_UNREADABLE)));
 }
 
 /*

@@ -86,7 +86,8 @@ dtm_store_next_id(void)
 /*
  * Note in dtm.node that transactions are submitted here.  A restore brings
  * rows that nobody submitted, and perhaps before it brings the row that says
- * where they are from: until the first submit nothing is driven.
+ * where they are from: nothing is driven until the first submit, and that
+ * claims only tables in which nothing is yet.
  */
 static void
 claim_node(void)
@@ -119,6 +120,7 @@ dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, D
 	Datum trans[6];
 	Datum live[4];
 
+	claim_node();
 	SET_VARSIZE(bytes, VARHDRSZ + spec_len);
 	memcpy(VARDATA(bytes), spec, spec_len);
 
@@ -132,7 +134,6 @@ dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, D
 						 false, false) == 0)
 		return false;
 
-	claim_node();
 	live[0] = Int64GetDatum(id);
 	live[1] = Int16GetDatum((int16) status);
 	live[2] = TimestampTzGetDatum(next_run_at);
@@ -242,15 +243,17 @@ dtm_store_lock(int64 id, DtmFound *found)
 	return exists;
 }
 
-void
+bool
 dtm_store_mark_retry(int64 id)
 {
 	DtmStoreScope scope;
 	Datum values[1] = {Int64GetDatum(id)};
+	bool marked;
 
 	dtm_store_begin(&scope);
-	dtm_plan_execute(PLAN_MARK_RETRY, values, NULL, false, true);
+	marked = dtm_plan_execute(PLAN_MARK_RETRY, values, NULL, false, true) > 0;
 	dtm_store_end(&scope);
+	return marked;
 }
 
 void

@@ -77,7 +77,8 @@ extern bool dtm_store_find(const char *gid, bool with_body, DtmFound *found);
  */
 extern bool dtm_store_lock(int64 id, DtmFound *found);
 
-extern void dtm_store_mark_retry(int64 id);
+/* An unfinished transaction is due now, and not parked; false when it is finished. */
+extern bool dtm_store_mark_retry(int64 id);
 
 /* Failed, with the state as it is; reason may be NULL. */
 extern void dtm_store_stop(const DtmFound *found, const char *reason);
@@ -177,6 +178,9 @@ extern int64 dtm_store_purge(TimestampTz before, int limit);
 extern bool dtm_store_load_one(int64 id, DtmStoredTrans *row);
 
 /* ---- the branch barrier (backends, executor); dtm_store_barrier.c ---- */
+
+/* The executor's own barrier; a service counts 01, 02, ... */
+#define DTM_SQL_BARRIER_ID "sql"
 
 /* One op of one branch, as a service received it or an executor runs it. */
 typedef struct DtmBarrierCall

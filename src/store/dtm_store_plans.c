@@ -96,7 +96,8 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
 		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
 		" ON old.id OPERATOR(pg_catalog.=) t.id"
-		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"
+		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid"
+		" AND ($3 OR barrier.barrier_id OPERATOR(pg_catalog.=) 'sql'))"
 		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
 		3, {TIMESTAMPTZOID, OIDOID, BOOLOID}
 	},
@@ -109,7 +110,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_CLAIM] = {
 		"INSERT INTO dtm.node (system_identifier, database_oid, note)"
-		" VALUES ($1, $2, 'first submit')",
+		" SELECT $1, $2, 'first submit' WHERE NOT EXISTS (SELECT FROM dtm.trans)",
 		2, {INT8OID, OIDOID}
 	},
 	[PLAN_PAUSE_REASON] = {

@@ -12,10 +12,12 @@
 
 #include <sys/resource.h>
 
+#include "access/xact.h"
 #include "common/string.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "storage/fd.h"
+#include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -89,6 +91,17 @@ usual_limits(DtmHttpLimits *limits)
 	limits->ca_file = dtm_ca_file[0] == '\0' ? NULL : dtm_ca_file;
 }
 
+/* Conversions outside of transactions use what is looked up here. */
+static void
+prepare_encoding(void)
+{
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return;
+	StartTransactionCommand();
+	SetConfigOption("client_encoding", "UTF8", PGC_USERSET, PGC_S_OVERRIDE);
+	CommitTransactionCommand();
+}
+
 void
 dtm_calls_init(DtmCoordinator *c)
 {
@@ -108,6 +121,7 @@ dtm_calls_init(DtmCoordinator *c)
 		hash_create("dtm waiters per host", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	dlist_init(&c->waiting_tasks);
 	dtm_calls_configure(c);
+	prepare_encoding();
 }
 
 static void *
@@ -207,6 +221,20 @@ end_call(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outco
 	dtm_calls_add_event(c, held->id, &event);
 }
 
+/* On the wire everything is UTF-8; the database's client encoding is set to it for this. */
+static DtmText
+wire_text(DtmText from)
+{
+	DtmText result = from;
+
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII || from.len == 0)
+		return from;
+	result.data = pg_server_to_client(from.data, (int) from.len);
+	if (result.data != from.data)
+		result.len = (uint32) strlen(result.data);
+	return result;
+}
+
 /* "Name: value" lines; a branch's header replaces the transaction's of the same name. */
 static int
 build_headers(const DtmHeld *held, const DtmBranch *branch, const char **lines)
@@ -227,9 +255,11 @@ build_headers(const DtmHeld *held, const DtmBranch *branch, const char **lines)
 
 		while (n < 2 * DTM_MAX_HEADERS && dtm_headers_next(sources[s], &offset, &name, &value))
 		{
-			char *line = palloc(name.len + value.len + 3);
+			char *line;
 			int k;
 
+			value = wire_text(value);
+			line = palloc(name.len + value.len + 3);
 			memcpy(line, name.data, name.len);
 			memcpy(line + name.len, ": ", 2);
 			memcpy(line + name.len + 2, value.data, value.len);
@@ -257,6 +287,7 @@ call_timeout(const DtmHeld *held, const DtmBranch *branch)
 	return dtm_request_timeout;
 }
 
+/* Throws what cannot be converted. */
 static void
 start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
 		   DtmText url)
@@ -276,7 +307,7 @@ start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranc
 		branch_id.data = "00";
 		branch_id.len = 2;
 	}
-	if (dtm_url_for_call(url, gid, dtm_type_name(held->trans.type), branch_id,
+	if (dtm_url_for_call(wire_text(url), wire_text(gid), dtm_type_name(held->trans.type), branch_id,
 						 dtm_op_name((DtmOp) call->op), full, sizeof(full)) == 0)
 	{
 		end_call(c, held, call, DTM_OUTCOME_ERROR, "the URL with its parameters is too long");
@@ -292,14 +323,37 @@ start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranc
 	request.n_headers = build_headers(held, branch, lines);
 	if (branch != NULL && branch->payload.len > 0)
 	{
-		request.body = branch->payload.data;
-		request.body_len = branch->payload.len;
+		DtmText body = wire_text(branch->payload);
+
+		request.body = body.data;
+		request.body_len = body.len;
 	}
 	request.post = request.body_len > 0 || held->trans.type == DTM_TYPE_XA;
 	if (dtm_http_start(c->http, &request) == DTM_OK)
 		held->calls_out++;
 	else
 		end_call(c, held, call, DTM_OUTCOME_ERROR, "out of memory for the call");
+}
+
+/* A text that is no text of its encoding ends that call, not this process. */
+static void
+start_http_safely(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
+				  DtmText url)
+{
+	PG_TRY();
+	{
+		start_http(c, held, call, branch, url);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(c->tick_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		end_call(c, held, call, DTM_OUTCOME_ERROR, error->message);
+	}
+	PG_END_TRY();
 }
 
 static void
@@ -342,7 +396,7 @@ dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 		else if (c->policy == NULL || !dtm_policy_allows_target(c->policy, &target))
 			end_call(c, held, call, DTM_OUTCOME_ERROR, "refused by dtm.allowed_targets");
 		else
-			start_http(c, held, call, branch, url);
+			start_http_safely(c, held, call, branch, url);
 	}
 	held->n_starts = 0;
 	MemoryContextSwitchTo(old);
@@ -404,6 +458,8 @@ reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
 		dtm_answer_reason(done->status, done->body, done->body_len, buffer, size);
 	else if (done->error == DTM_HTTP_TIMEOUT)
 		snprintf(buffer, size, "%s (request_timeout)", done->message);
+	else if (done->error == DTM_HTTP_TOO_LARGE && done->status != 0)
+		snprintf(buffer, size, "%d: %s", done->status, done->message);
 	else
 		strlcpy(buffer, done->message, size);
 
@@ -413,6 +469,20 @@ reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
 		if (IS_HIGHBIT_SET(*p))
 			*p = '?';
 	}
+}
+
+/* An answer too long to be read may still decide by its status, but not for success. */
+static DtmOutcome
+outcome_of_done(const DtmHttpDone *done)
+{
+	DtmOutcome outcome;
+
+	if (done->error == DTM_HTTP_OK)
+		return dtm_answer_meaning(done->status, done->body, done->body_len);
+	if (done->error != DTM_HTTP_TOO_LARGE)
+		return DTM_OUTCOME_ERROR;
+	outcome = dtm_answer_meaning(done->status, "", 0);
+	return outcome == DTM_OUTCOME_SUCCESS ? DTM_OUTCOME_ERROR : outcome;
 }
 
 static void
@@ -452,9 +522,7 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 	{
 		event.kind = DTM_EVENT_RESULT;
 		event.started_at = now - done->took_us;
-		event.outcome = done->error == DTM_HTTP_OK
-			? dtm_answer_meaning(done->status, done->body, done->body_len)
-			: DTM_OUTCOME_ERROR;
+		event.outcome = outcome_of_done(done);
 	}
 	if (event.kind == DTM_EVENT_POSTPONE || event.outcome != DTM_OUTCOME_SUCCESS)
 		event.reason = tick_text(c, reason, strlen(reason));

@@ -38,6 +38,7 @@
 #define MAX_WAIT_MS 60000
 #define DDL_WAIT_MS 50 /* while DROP EXTENSION holds the extension */
 #define RATE_INTERVAL_MS 1000
+#define REPORT_INTERVAL_US 1100000
 
 /* First key of the advisory lock that makes a coordinator the only one. */
 #define OWNER_LOCK_KEY 0x64746d /* "dtm" */
@@ -152,7 +153,8 @@ take_ownership(DtmCoordinator *c)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWNER_LOCK_KEY, c->number, 2);
+	/* 1 and 2 are what pg_advisory_lock() takes: nobody else shall get at this one */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, OWNER_LOCK_KEY, c->number, 3);
 	StartTransactionCommand();
 	if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
@@ -178,6 +180,9 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 	c->slot->started_at = GetCurrentTimestamp();
 	LWLockRelease(dtm_shared->lock);
 
+	/* it waits with other databases until it knows about this one */
+	dtm_shmem_wake(dtm_shared->launcher_proc);
+
 	/*
 	 * A commit with synchronous_commit = off that was there before us was
 	 * put into no inbox: nothing may be called for it until it is durable.
@@ -192,14 +197,11 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 static void
 handle_interrupts(DtmCoordinator *c)
 {
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-		if (c->http != NULL)
-			dtm_calls_configure(c);
-	}
+	bool reload = ConfigReloadPending;
+
+	dtm_process_interrupts();
+	if (reload && c->http != NULL)
+		dtm_calls_configure(c);
 }
 
 /* NULL when this database may be driven; leaves when the extension is not there. */
@@ -235,8 +237,8 @@ stay_paused(DtmCoordinator *c)
 
 	if (reason == NULL)
 		return;
-	open_inbox(c, DTM_WORKER_PAUSED);
 	dtm_coordinator_error(c, reason);
+	open_inbox(c, DTM_WORKER_PAUSED);
 	ereport(WARNING,
 			(errmsg("dtm_pg coordinator of database %u is paused: %s", MyDatabaseId, reason),
 			 errhint("SELECT dtm_resume(); when this database is the one that shall drive them.")));
@@ -283,19 +285,22 @@ prepare_session(void)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/* Memory of its own: pages of shared buffers that it has touched would look like a leak. */
 static long
-resident_kb(void)
+private_kb(void)
 {
 	long size;
-	long resident = 0;
+	long resident;
+	long shared;
+	long pages = 0;
 	FILE *file = fopen("/proc/self/statm", "r");
 
 	if (file == NULL)
 		return 0;
-	if (fscanf(file, "%ld %ld", &size, &resident) != 2)
-		resident = 0;
+	if (fscanf(file, "%ld %ld %ld", &size, &resident, &shared) == 3)
+		pages = resident - shared;
 	fclose(file);
-	return resident * (sysconf(_SC_PAGESIZE) / 1024);
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
 static void
@@ -315,7 +320,26 @@ publish_rates(DtmCoordinator *c)
 							(uint64) (now - c->mark_at));
 	c->calls_at_mark = calls;
 	c->mark_at = now;
-	pg_atomic_write_u64(&c->slot->rss_kb, (uint64) resident_kb());
+	pg_atomic_write_u64(&c->slot->rss_kb, (uint64) private_kb());
+}
+
+/*
+ * What a tick has counted is handed on at most once a second; the last bit of
+ * it must not wait until there is work again, or autovacuum sees it too late.
+ */
+static void
+report_when_idle(DtmCoordinator *c, bool ticked)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (ticked && c->report_at == 0)
+		c->report_at = now + REPORT_INTERVAL_US;
+	if (c->report_at == 0 || now < c->report_at)
+		return;
+	pgstat_report_stat(true);
+	c->report_at = 0;
+	if (pg_atomic_read_u64(&c->slot->calls_per_1000s) > 0)
+		c->report_at = now + REPORT_INTERVAL_US; /* until the rate has come down */
 }
 
 /* How long the loop may sleep. */
@@ -342,6 +366,8 @@ nearest_deadline(const DtmCoordinator *c)
 		deadline = Min(deadline, now + USECS_PER_SEC); /* an executor may not have come */
 	if (dtm_retention > 0 && c->number == 0)
 		deadline = Min(deadline, c->purge_at);
+	if (c->report_at != 0)
+		deadline = Min(deadline, c->report_at);
 	if (deadline <= now)
 		return 0;
 	if (deadline < now + ms * 1000)
@@ -366,6 +392,7 @@ loop(DtmCoordinator *c)
 		WaitEvent events[3];
 		long timeout = nearest_deadline(c);
 		bool inbox_waits;
+		bool ticked;
 
 		/* with nothing else to do a full inbox must not be slept on */
 		SpinLockAcquire(&c->slot->inbox.mutex);
@@ -382,9 +409,10 @@ loop(DtmCoordinator *c)
 
 		dtm_http_dispatch(c->http);
 		dtm_calls_collect(c);
-		(void) dtm_tick(c);
+		ticked = dtm_tick(c);
 		dtm_calls_feed_executors(c);
 		publish_rates(c);
+		report_when_idle(c, ticked);
 
 		/* events of the next tick keep their texts in this context: only when there are none */
 		if (c->n_events == 0)
@@ -409,7 +437,7 @@ dtm_coordinator_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(c->db->dboid, InvalidOid, 0);
 	c->context = AllocSetContextCreate(TopMemoryContext, "dtm coordinator", ALLOCSET_DEFAULT_SIZES);
 	c->tick_context = AllocSetContextCreate(c->context, "dtm tick", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(c->tick_context);
+	MemoryContextSwitchTo(c->context);
 	pgstat_report_appname("dtm_pg coordinator");
 	prepare_session();
 
@@ -418,7 +446,8 @@ dtm_coordinator_main(Datum arg)
 	dtm_held_init(c);
 	dtm_calls_init(c);
 	open_inbox(c, DTM_WORKER_RUNNING);
-	c->mark_at = GetCurrentTimestamp();
+	c->mark_at = GetCurrentTimestamp() - 2 * REPORT_INTERVAL_US;
 	publish_rates(c);
+	MemoryContextSwitchTo(c->tick_context);
 	loop(c);
 }

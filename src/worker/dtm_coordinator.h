@@ -149,6 +149,7 @@ typedef struct DtmCoordinator
 	bool stepping_back; /* the extension is locked by DDL: do not look for a while */
 	uint64 calls_at_mark;
 	TimestampTz mark_at;
+	TimestampTz report_at; /* when idle: statistics and rates once more, 0 = never */
 } DtmCoordinator;
 
 /* ---- dtm_held.c ---- */
@@ -172,6 +173,9 @@ extern DtmTime dtm_held_first_wake(const DtmCoordinator *c);
 
 /* Packed state in the current context, as progress for the store; release: until next_at. */
 extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now, bool release);
+
+/* NOTIFY dtm with this transaction's commit: it has finished. */
+extern void dtm_held_notify(const DtmHeld *held);
 
 /* Do not take it up again before that time: it cannot even be parked. */
 extern void dtm_held_shun(DtmCoordinator *c, int64 id, TimestampTz until);
@@ -220,13 +224,20 @@ extern bool dtm_tick_begin(DtmCoordinator *c);
  * Durable when it holds a decision or a promise, else not waited for: what a
  * crash loses is asked again.
  */
-extern void dtm_tick_commit(bool durable);
+extern void dtm_tick_commit(DtmCoordinator *c, bool durable);
 
 /* After an ERROR: a copy of it in the tick's context, with the transaction rolled back. */
 extern ErrorData *dtm_tick_recover(DtmCoordinator *c);
 
 /* Is it the row's fault, so that trying again will not help? */
 extern bool dtm_tick_is_poison(const ErrorData *error);
+
+/*
+ * Rows that were not submitted here may come at any time, with a restore: a
+ * copy is not driven.  To be asked before anything is taken from the tables;
+ * loads: there are rows to load.
+ */
+extern void dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now, bool loads);
 
 /* Was it a lock of somebody, and nothing worse? */
 extern bool dtm_tick_met_lock(const ErrorData *error);

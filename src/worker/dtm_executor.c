@@ -23,6 +23,7 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
@@ -46,9 +47,6 @@
 
 #define IDLE_MS 10000          /* then it leaves */
 #define START_TIMEOUT_MS 15000 /* a registered executor that does not come */
-
-/* The barrier row of the executor itself; the function's own begin at "01". */
-#define SQL_BARRIER_ID "sql"
 
 DtmCallContext dtm_call_context = {NULL, NULL, NULL, NULL};
 
@@ -242,7 +240,9 @@ call_function(Oid role, const char *function, DtmText search_path, DtmText paylo
 	if (rc < 0)
 		elog(ERROR, "\"%s\" failed: %s", statement, SPI_result_code_string(rc));
 	SPI_finish();
-	AtEOXact_GUC(true, nest_level);
+
+	/* also what it SET for the session: the next function may be somebody else's */
+	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(save_user, save_context);
 }
 
@@ -270,7 +270,7 @@ pass_barrier(const DtmTrans *trans, const char *gid, const char *branch_id, cons
 	int origin_rows;
 	int current_rows;
 
-	dtm_store_barrier(&call, SQL_BARRIER_ID, op, &origin_rows, &current_rows);
+	dtm_store_barrier(&call, DTM_SQL_BARRIER_ID, op, &origin_rows, &current_rows);
 	return dtm_barrier_decide(op, origin_rows, current_rows) != DTM_BARRIER_SKIP;
 }
 
@@ -391,6 +391,9 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	}
 	PG_END_TRY();
 	memset(&dtm_call_context, 0, sizeof(dtm_call_context));
+
+	/* advisory locks outlive a transaction, and the next function may be somebody else's */
+	LockReleaseSession(USER_LOCKMETHOD);
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(false);
 
@@ -440,12 +443,7 @@ dtm_executor_main(Datum arg)
 	{
 		DtmTask *task;
 
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		dtm_process_interrupts();
 		task = take_task();
 		if (task != NULL)
 		{

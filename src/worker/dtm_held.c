@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "commands/async.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -257,4 +258,13 @@ dtm_held_is_shunned(const DtmCoordinator *c, int64 id, TimestampTz now)
 			return true;
 	}
 	return false;
+}
+
+void
+dtm_held_notify(const DtmHeld *held)
+{
+	char payload[DTM_MAX_GID_LEN + 16];
+
+	snprintf(payload, sizeof(payload), "%s %s", held->gid, dtm_status_name(held->trans.status));
+	Async_Notify("dtm", payload);
 }

@@ -42,11 +42,16 @@
 #define BUSY_MS 250            /* while something is starting or waits for its back-off */
 #define START_TIMEOUT_MS 15000 /* a registered worker that does not come */
 #define MAX_BACKOFF_MS 60000
+#define MAX_PROBES 2 /* databases looked into at once for the extension */
 
 /* Databases in which the extension was not found; forgotten on request. */
 static Oid *absent = NULL;
 static int n_absent = 0;
 static int absent_size = 0;
+
+/* Databases that backends asked for since the last look. */
+static Oid asked[DTM_MAX_REQUESTS];
+static int n_asked = 0;
 
 static bool slots_exhausted_reported = false;
 
@@ -269,29 +274,27 @@ tend_database(int database, TimestampTz now)
 	return busy && !empty;
 }
 
-/* Take over the requests of backends. */
+/* Take over the requests of backends; true when the databases are to be looked through. */
 static bool
 take_requests(void)
 {
-	Oid requests[DTM_MAX_REQUESTS];
-	int n;
 	bool rescan;
 
 	SpinLockAcquire(&dtm_shared->request_mutex);
-	n = dtm_shared->n_requests;
-	memcpy(requests, dtm_shared->requests, sizeof(Oid) * n);
+	n_asked = dtm_shared->n_requests;
+	memcpy(asked, dtm_shared->requests, sizeof(Oid) * n_asked);
 	dtm_shared->n_requests = 0;
 	rescan = dtm_shared->rescan;
 	dtm_shared->rescan = false;
 	SpinLockRelease(&dtm_shared->request_mutex);
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n_asked; i++)
 	{
 		int slot;
 
-		forget_absent(requests[i]);
+		forget_absent(asked[i]);
 		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
-		slot = dtm_shmem_find(requests[i]);
+		slot = dtm_shmem_find(asked[i]);
 		if (slot >= 0)
 		{
 			for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
@@ -304,7 +307,36 @@ take_requests(void)
 	}
 	if (rescan)
 		n_absent = 0;
-	return n > 0 || rescan;
+	return n_asked > 0 || rescan;
+}
+
+static bool
+was_asked(Oid dboid)
+{
+	for (int i = 0; i < n_asked; i++)
+	{
+		if (asked[i] == dboid)
+			return true;
+	}
+	return false;
+}
+
+/* Slots of which it is not known yet whether their database has the extension; under the lock. */
+static int
+count_probes(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < dtm_shared->n_databases; i++)
+	{
+		const DtmDatabaseSlot *db = &dtm_shared->databases[i];
+		const DtmCoordinatorSlot *first = &db->coordinators[0];
+
+		if (db->dboid != InvalidOid && db->aside_for == 0 && first->failures == 0 &&
+			(first->state == DTM_WORKER_STARTING || first->state == DTM_WORKER_NONE))
+			n++;
+	}
+	return n;
 }
 
 /* Give back the slots of databases that are gone and have no workers left; under the lock. */
@@ -325,21 +357,37 @@ release_dropped(const Oid *oids, int n)
 	}
 }
 
-/* Give every candidate a slot; those found without the extension are left alone. */
-static void
+/*
+ * Give candidates a slot; those found without the extension are left alone.
+ * Those that somebody asked for come first, the others a few at a time:
+ * hundreds of databases without the extension must not take all the places.
+ * True when some have to wait for the others' result.
+ */
+static bool
 claim_databases(void)
 {
 	static bool full_reported = false;
 	int n;
+	int probes;
+	bool more = false;
 	Oid *oids = scan_databases(&n);
 
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 	release_dropped(oids, n);
-	for (int i = 0; i < n; i++)
+	probes = count_probes();
+	for (int i = 0; i < 2 * n && !more; i++)
 	{
-		if (is_absent(oids[i]) || dtm_shmem_find(oids[i]) >= 0)
+		Oid oid = oids[i % n];
+
+		if (is_absent(oid) || dtm_shmem_find(oid) >= 0 || (i < n && !was_asked(oid)))
 			continue;
-		if (dtm_shmem_claim(oids[i]) < 0)
+		if (i >= n && probes >= MAX_PROBES)
+			more = true;
+		else if (dtm_shmem_claim(oid) >= 0)
+			probes++;
+		else if (probes > 0)
+			more = true;
+		else
 		{
 			if (!full_reported)
 				ereport(WARNING,
@@ -363,6 +411,7 @@ claim_databases(void)
 			absent[i] = absent[--n_absent];
 	}
 	pfree(oids);
+	return more;
 }
 
 void
@@ -370,6 +419,7 @@ dtm_launcher_main(Datum arg)
 {
 	MemoryContext round;
 	TimestampTz last_scan = 0;
+	bool more = false;
 	uint32 wait_event;
 
 	(void) arg;
@@ -396,11 +446,11 @@ dtm_launcher_main(Datum arg)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		bool busy = false;
-		bool asked = take_requests();
 
-		if (asked || last_scan == 0 || TimestampDifferenceExceeds(last_scan, now, RESCAN_MS))
+		if (take_requests() || more || last_scan == 0 ||
+			TimestampDifferenceExceeds(last_scan, now, RESCAN_MS))
 		{
-			claim_databases();
+			more = claim_databases();
 			last_scan = now;
 		}
 		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
@@ -414,14 +464,9 @@ dtm_launcher_main(Datum arg)
 		pgstat_report_activity(STATE_IDLE, NULL);
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 busy ? BUSY_MS : RESCAN_MS, wait_event);
+						 busy || more ? BUSY_MS : RESCAN_MS, wait_event);
 		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		dtm_process_interrupts();
 	}
 }
 

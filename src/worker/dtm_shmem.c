@@ -144,6 +144,10 @@ dtm_shmem_claim(Oid dboid)
 			slot->inbox.head = slot->inbox.tail = 0;
 			slot->inbox.overflow = false;
 			slot->inbox.flush_up_to = 0;
+			pg_atomic_write_u64(&slot->calls, 0);
+			pg_atomic_write_u64(&slot->finished, 0);
+			pg_atomic_write_u64(&slot->ticks, 0);
+			pg_atomic_write_u64(&slot->last_tick_at, 0);
 			slot->last_error[0] = '\0';
 			slot->last_error_at = 0;
 		}
@@ -213,7 +217,10 @@ dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr 
 {
 	int i = dtm_shmem_find(dboid);
 	DtmDatabaseSlot *db;
+	bool control = false;
 
+	for (int k = 0; k < n; k++)
+		control = control || ids[k] == DTM_INBOX_CONTROL;
 	if (i < 0)
 	{
 		dtm_shmem_request(dboid);
@@ -231,6 +238,10 @@ dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr 
 		 * what is put in before that is not lost.
 		 */
 		if (proc < 0 || workers <= 0)
+			continue;
+
+		/* nor does a paused one want to know: it sweeps when the pause is over */
+		if (slot->state == DTM_WORKER_PAUSED && !control)
 			continue;
 		if (inbox_put(&slot->inbox, ids, n, k, workers, overflow, not_flushed))
 			dtm_shmem_wake(proc);

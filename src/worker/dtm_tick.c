@@ -16,7 +16,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "commands/async.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -236,6 +235,14 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 	apply_kind(tick, held, retry || row->retry ? DTM_EVENT_RETRY : DTM_EVENT_WAKE);
 }
 
+static void
+say_parked(int64 id, const char *problem)
+{
+	ereport(WARNING,
+			(errmsg("transaction " INT64_FORMAT " is parked: %s", id, problem),
+			 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
+}
+
 /* Load ids[first .. first + n - 1] and give each its first event. */
 static void
 load(Tick *tick, int first, int n)
@@ -278,7 +285,10 @@ load(Tick *tick, int first, int n)
 		take_row(tick, row, tick->retry[i], unreadable, &n_unreadable);
 	}
 	for (int i = 0; i < n_unreadable; i++)
+	{
 		dtm_store_park(unreadable[i].id, unreadable[i].problem);
+		say_parked(unreadable[i].id, unreadable[i].problem);
+	}
 }
 
 /* Everything that happened in memory since the last tick. */
@@ -318,15 +328,6 @@ sleeps(const DtmHeld *held)
 		held->next_at == DTM_TIME_NEVER;
 }
 
-static void
-notify_finished(const DtmHeld *held)
-{
-	char payload[DTM_MAX_GID_LEN + 16];
-
-	snprintf(payload, sizeof(payload), "%s %s", held->gid, dtm_status_name(held->trans.status));
-	Async_Notify("dtm", payload);
-}
-
 /* Write what some of the touched ones came to; true when it must be durable. */
 static bool
 write_changes(Tick *tick, DtmHeld **list, int n)
@@ -352,7 +353,7 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 		else
 			progress[n_progress++] = &held->progress;
 		if (held->finished && dtm_notify)
-			notify_finished(held);
+			dtm_held_notify(held);
 	}
 	dtm_store_progress(progress, n_progress);
 	dtm_store_finish(finish, n_finish);
@@ -443,7 +444,7 @@ park(Tick *tick, int64 id, const char *problem)
 		if (dtm_tick_begin(tick->c))
 		{
 			dtm_store_park(id, problem);
-			dtm_tick_commit(true);
+			dtm_tick_commit(tick->c, true);
 			parked = true;
 		}
 	}
@@ -457,9 +458,7 @@ park(Tick *tick, int64 id, const char *problem)
 	}
 	PG_END_TRY();
 	if (parked)
-		ereport(WARNING,
-				(errmsg("transaction " INT64_FORMAT " is parked: %s", id, problem),
-				 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
+		say_parked(id, problem);
 	else
 		dtm_held_shun(tick->c, id, TimestampTzPlusMilliseconds(tick->now, SHUN_MS));
 }
@@ -495,8 +494,9 @@ load_one(Tick *tick, int i)
 	{
 		if (dtm_tick_begin(tick->c))
 		{
+			dtm_tick_leave_when_paused(tick->c, tick->now, true);
 			load(tick, i, 1);
-			dtm_tick_commit(false);
+			dtm_tick_commit(tick->c, false);
 		}
 		else
 			dtm_ids_add(tick->c, &tick->c->load, tick->ids[i]);
@@ -539,7 +539,7 @@ write_one(Tick *tick, DtmHeld *held)
 		{
 			bool durable = write_changes(tick, &held, 1);
 
-			dtm_tick_commit(durable);
+			dtm_tick_commit(tick->c, durable);
 			settle(tick, &held, 1);
 		}
 		else
@@ -607,7 +607,7 @@ claim_timers(Tick *tick)
 	DtmCoordinator *c = tick->c;
 	int64 ids[CLAIM_BATCH];
 	TimestampTz due[CLAIM_BATCH];
-	int limit = room(c);
+	int limit = room(c) - tick->n_ids;
 	int n = 0;
 	TimestampTz newest = c->timer_low;
 
@@ -637,7 +637,7 @@ sweep(Tick *tick)
 	int64 ids[CLAIM_BATCH];
 	int64 last;
 	bool end;
-	int limit = room(c);
+	int limit = room(c) - tick->n_ids;
 	int taken = 0;
 	int n;
 
@@ -649,8 +649,10 @@ sweep(Tick *tick)
 	}
 	if (!c->sweeping || limit <= 0)
 		return;
-	n = dtm_store_sweep(c->sweep_cursor, tick->now, c->number, c->workers, CLAIM_BATCH, ids, &last,
-						&end);
+
+	/* those that wait in memory have no timer: take over what a predecessor had in its own */
+	n = dtm_store_sweep(c->sweep_cursor, tick->now + LONG_WAIT_US, c->number, c->workers,
+						CLAIM_BATCH, ids, &last, &end);
 	for (int i = 0; i < n; i++)
 	{
 		if (dtm_held_find(c, ids[i]) != NULL || dtm_held_is_shunned(c, ids[i], tick->now))
@@ -698,35 +700,19 @@ has_work(const DtmCoordinator *c, TimestampTz now)
 		(dtm_retention > 0 && c->number == 0 && c->purge_at <= now);
 }
 
-/*
- * Rows that were not submitted here may come at any time, with a restore.
- * Never drive a copy: look before anything is taken from the tables.
- */
-static void
-leave_when_paused(const Tick *tick)
-{
-	DtmCoordinator *c = tick->c;
-
-	if (tick->n_ids == 0 && c->next_timer > tick->now && !c->sweeping && !c->sweep_again &&
-		c->sweep_at > tick->now)
-		return;
-	if (dtm_store_pause_reason() != NULL)
-		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
-}
-
 static void
 batch(Tick *tick)
 {
 	bool durable;
 
-	leave_when_paused(tick);
+	dtm_tick_leave_when_paused(tick->c, tick->now, tick->n_ids > 0);
 	claim_timers(tick);
 	sweep(tick);
 	load(tick, 0, tick->n_ids);
 	apply_events(tick);
 	durable = write_changes(tick, tick->touched, tick->n_touched);
 	purge(tick);
-	dtm_tick_commit(durable);
+	dtm_tick_commit(tick->c, durable);
 }
 
 bool

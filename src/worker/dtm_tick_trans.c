@@ -29,6 +29,9 @@
 
 #define LOG_INTERVAL_MS 10000
 
+/* synchronous_commit while a commit of ours has another one, else -1. */
+static int configured_commit = -1;
+
 /*
  * Oid of the extension.  Leaves when it is gone, or of a version that this
  * library does not know, or another one than before: dropped and created
@@ -101,25 +104,30 @@ dtm_tick_begin(DtmCoordinator *c)
 	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
 	{
 		AbortCurrentTransaction();
+		MemoryContextSwitchTo(c->tick_context);
 		return false;
 	}
 	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(c->tick_context);
 	return true;
 }
 
 void
-dtm_tick_commit(bool durable)
+dtm_tick_commit(DtmCoordinator *c, bool durable)
 {
-	int configured = synchronous_commit;
-
+	configured_commit = synchronous_commit;
 	PopActiveSnapshot();
 	if (!durable)
 		synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
 	else if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
 		synchronous_commit = SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 	CommitTransactionCommand();
-	synchronous_commit = configured;
+	synchronous_commit = configured_commit;
+	configured_commit = -1;
 	pgstat_report_stat(false);
+
+	/* some majors leave us in TopMemoryContext, where everything would stay */
+	MemoryContextSwitchTo(c->tick_context);
 }
 
 ErrorData *
@@ -132,6 +140,9 @@ dtm_tick_recover(DtmCoordinator *c)
 	FlushErrorState();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(c->tick_context);
+	if (configured_commit >= 0)
+		synchronous_commit = configured_commit;
+	configured_commit = -1;
 	return error;
 }
 
@@ -168,4 +179,13 @@ bool
 dtm_tick_met_lock(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+void
+dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now, bool loads)
+{
+	if (!loads && c->next_timer > now && !c->sweeping && !c->sweep_again && c->sweep_at > now)
+		return;
+	if (dtm_store_pause_reason() != NULL)
+		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
 }

@@ -2,7 +2,11 @@
 SET client_min_messages = warning;
 \pset format unaligned
 \pset tuples_only on
-\dx+ dtm_pg
+-- (the row types of tables and views are members since PostgreSQL 17)
+SELECT pg_describe_object(d.classid, d.objid, 0)
+FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+WHERE e.extname = 'dtm_pg' AND d.deptype = 'e' AND d.classid <> 'pg_type'::regclass
+ORDER BY pg_describe_object(d.classid, d.objid, 0) COLLATE "C";
 
 -- privileges: owner's left out, "=" would be PUBLIC
 SELECT member.kind, member.name, coalesce((SELECT string_agg(coalesce(r.rolname, 'PUBLIC') || ' ' || a.privilege_type, ', ' ORDER BY 1)
@@ -84,12 +88,25 @@ RESET ROLE;
 SELECT a FROM done;
 DROP OWNED BY regress_dtm_elsewhere;
 DROP ROLE regress_dtm_elsewhere;
+-- dropped with something submitted in the same transaction
+BEGIN;
+SELECT "Else Where".dtm_saga_submit('[{"action": "sql:mark", "payload": 2}]', 'dropped');
+DROP EXTENSION dtm_pg;
+ROLLBACK;
+SELECT count(*) FROM dtm.transactions;
+BEGIN;
+SELECT "Else Where".dtm_saga_submit('[{"action": "sql:mark", "payload": 2}]', 'dropped');
+DROP EXTENSION dtm_pg;
+COMMIT;
+CREATE EXTENSION dtm_pg SCHEMA "Else Where";
 -- dropped, it leaves nothing; created again, it works again
 DROP EXTENSION dtm_pg;
 SELECT count(*) FROM pg_namespace WHERE nspname = 'dtm';
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'dtm\_%';
+BEGIN;
 CREATE EXTENSION dtm_pg;
 SELECT dtm_saga_submit('[{"action": "sql:mark", "payload": 2}]', 'elsewhere');
+COMMIT;
 SELECT dtm_wait('elsewhere');
 SELECT a FROM done ORDER BY a;
 \c postgres

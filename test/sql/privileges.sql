@@ -261,6 +261,18 @@ SELECT dtm_wait('priv-run-b');
 RESET ROLE;
 SELECT says FROM log ORDER BY n;
 
+-- nobody makes it count as done already
+TRUNCATE log;
+SET ROLE regress_dtm_b;
+SELECT dtm_barrier('saga', 'priv-spoofed', '01', 'action', 'sql');
+SELECT id, outcome(format('SELECT dtm_barrier(''saga'', ''priv-spoofed'', ''01'', ''action'', %L)', id)) FROM unnest('{01,02,SQL," sql",sql\,}'::text[]) AS id;
+SELECT dtm_barrier('gid=priv-spoofed&trans_type=saga&branch_id=01&op=compensate&barrier_id=sql');
+SET ROLE regress_dtm_a;
+SELECT dtm_saga_submit('[{"action": "sql:who"}]', 'priv-spoofed');
+SELECT dtm_wait('priv-spoofed');
+RESET ROLE;
+SELECT says FROM log;
+
 -- through SECURITY DEFINER the rights are the definer's, and only inside
 TRUNCATE log;
 CREATE FUNCTION who_definer(payload jsonb) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ SELECT privileges.who(payload) $$;
@@ -299,6 +311,33 @@ SELECT regexp_replace(last_error, ' - .*', '') FROM dtm.branches WHERE gid = 'pr
 RESET ROLE;
 SELECT says FROM log ORDER BY n;
 SELECT a FROM watched ORDER BY a;
+
+-- a function leaves nothing behind for the next one, which may be another role's
+TRUNCATE log;
+CREATE FUNCTION litters(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('regress_app.tenant', 'a', false);
+	SET search_path = nowhere;
+	SET lock_timeout = '1 ms';
+	SET default_transaction_isolation = 'serializable';
+	SET default_transaction_read_only = on;
+	PERFORM pg_advisory_lock_shared(4713);
+END $$;
+CREATE FUNCTION finds(payload jsonb) RETURNS void LANGUAGE sql AS $$
+	INSERT INTO log (says) SELECT format('tenant "%s", search_path "%s", lock_timeout %s, %s, read only %s, advisory locks %s',
+		current_setting('regress_app.tenant', true), current_setting('search_path'), current_setting('lock_timeout'),
+		current_setting('transaction_isolation'), current_setting('transaction_read_only'),
+		(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()))
+$$;
+SET ROLE regress_dtm_a;
+SELECT dtm_saga_submit(jsonb_agg(dtm_step('sql:litters')), 'priv-litters', concurrent => true) FROM generate_series(1, 8);
+SELECT dtm_wait('priv-litters');
+SET ROLE regress_dtm_b;
+SELECT dtm_saga_submit(jsonb_agg(dtm_step('sql:finds')), 'priv-finds', concurrent => true) FROM generate_series(1, 8);
+SELECT dtm_wait('priv-finds');
+RESET ROLE;
+SELECT says, count(*) FROM log GROUP BY 1;
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4713;
 
 -- rights that are taken away after the submit are gone
 CREATE FUNCTION revoked(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT';

@@ -64,7 +64,7 @@ ALTER SYSTEM SET dtm.allowed_targets = 'fd00::/129';
 ALTER SYSTEM SET dtm.allowed_targets = 'http://example.com/path';
 ALTER SYSTEM SET dtm.allowed_targets = 'http://';
 ALTER SYSTEM SET dtm.allowed_targets = '!';
-ALTER SYSTEM SET dtm.no_such_setting = 1;
+SET dtm.no_such_setting = 1;
 
 -- only a superuser sees what could help an attacker, and changes anything
 CREATE ROLE regress_dtm_settings;
@@ -83,7 +83,7 @@ RESET ROLE;
 -- dtm.allowed_targets holds at submit, for those who may not read it too.
 -- Where networks are listed, names are judged when they are resolved, before the call.
 --
-\set include `echo "$PG_ABS_SRCDIR/sql/include/wait_setting.sql"`
+\set include `echo "$PG_ABS_SRCDIR/sql/include/wait_for.sql"`
 CREATE FUNCTION allowed(VARIADIC urls text[]) RETURNS TABLE (url text, allowed text) LANGUAGE plpgsql AS $$
 BEGIN
 	FOREACH url IN ARRAY urls LOOP
@@ -101,8 +101,7 @@ BEGIN
 END $$;
 ALTER SYSTEM SET dtm.allowed_targets = '10.0.0.0/8 https://*.example.com, shop.example.org:8443 !10.6.6.6 [::1]:8080';
 SELECT pg_reload_conf();
-\set name dtm.allowed_targets
-\set value '10.0.0.0/8 https://*.example.com, shop.example.org:8443 !10.6.6.6 [::1]:8080'
+\set condition 'current_setting(''dtm.allowed_targets'') = ''10.0.0.0/8 https://*.example.com, shop.example.org:8443 !10.6.6.6 [::1]:8080'''
 \set ECHO none
 \i :include
 \set ECHO all
@@ -113,7 +112,7 @@ RESET ROLE;
 -- no network, and so the name alone decides
 ALTER SYSTEM SET dtm.allowed_targets = 'https://*.example.com, shop.example.org:8443';
 SELECT pg_reload_conf();
-\set value 'https://*.example.com, shop.example.org:8443'
+\set condition 'current_setting(''dtm.allowed_targets'') = ''https://*.example.com, shop.example.org:8443'''
 \set ECHO none
 \i :include
 \set ECHO all
@@ -123,7 +122,7 @@ SELECT * FROM allowed('https://a.example.com/', 'https://a.b.example.com/', 'htt
 -- nothing at all allows no calls; sql: and empty targets make none
 ALTER SYSTEM SET dtm.allowed_targets = '';
 SELECT pg_reload_conf();
-\set value ''
+\set condition 'current_setting(''dtm.allowed_targets'') = '''''
 \set ECHO none
 \i :include
 \set ECHO all
@@ -131,14 +130,14 @@ SELECT * FROM allowed('http://10.1.2.3/', 'http://localhost/', 'http://[::1]/', 
 -- a link-local address has to be named
 ALTER SYSTEM SET dtm.allowed_targets = '*, 169.254.1.2, !localhost';
 SELECT pg_reload_conf();
-\set value '*, 169.254.1.2, !localhost'
+\set condition 'current_setting(''dtm.allowed_targets'') = ''*, 169.254.1.2, !localhost'''
 \set ECHO none
 \i :include
 \set ECHO all
 SELECT * FROM allowed('http://10.1.2.3/', 'http://169.254.1.2/', 'http://169.254.1.3/', 'http://localhost/', 'http://LOCALHOST./', 'http://example.com/');
 ALTER SYSTEM RESET dtm.allowed_targets;
 SELECT pg_reload_conf();
-\set value '*'
+\set condition 'current_setting(''dtm.allowed_targets'') = ''*'''
 \set ECHO none
 \i :include
 \set ECHO all

@@ -37,7 +37,7 @@ SELECT dtm_saga_submit(jsonb_build_array(dtm_step(''), dtm_step('', after => '{{
 SELECT dtm_saga_submit(dtm_step(''));
 
 --
--- Payloads
+-- Payloads; null is as good as none, and without one a function gets {}
 --
 CREATE TABLE log (n int GENERATED ALWAYS AS IDENTITY, gid text, branch text, op text, says jsonb);
 CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS $$
@@ -117,8 +117,7 @@ SELECT * FROM misordered('order-tree', :'tree');
 SELECT dtm_saga_submit('[{"action": "sql:note"}, {"action": "sql:note"}, {"action": "sql:note", "after": [0]}, {"action": "sql:note"}]', 'order-mixed');
 SELECT dtm_wait('order-mixed');
 SELECT * FROM misordered('order-mixed', '[{}, {"after": [0]}, {"after": [0]}, {"after": [2]}]');
--- at once: two that wait for each other's rows can only meet when both run
-CREATE TABLE meeting (branch text);
+-- at once: two that wait for each other can only meet when both run
 CREATE FUNCTION meet(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	-- an advisory lock is seen by others before the commit
@@ -144,7 +143,7 @@ TRUNCATE log;
 CREATE FUNCTION refuse(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM note(payload);
-	PERFORM dtm_fail('no more of ' || payload);
+	PERFORM dtm_fail(format('no more of %s', payload));
 END $$;
 SELECT dtm_saga_submit('[{"action": "sql:note", "compensate": "sql:note", "payload": "a"}, {"action": "sql:note", "payload": "b"},
 	{"action": "sql:note", "compensate": "sql:note", "payload": "c"}, {"action": "sql:refuse", "compensate": "sql:note", "payload": "d"},

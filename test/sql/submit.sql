@@ -5,7 +5,7 @@ SET client_min_messages = warning;
 
 CREATE TABLE log (n int GENERATED ALWAYS AS IDENTITY, says text);
 CREATE FUNCTION note(payload jsonb) RETURNS void LANGUAGE sql AS $$
-	INSERT INTO submit.log (says) VALUES (format('%s %s: %s', dtm_context() ->> 'branch_id', dtm_context() ->> 'op', payload)) $$;
+	INSERT INTO submit.log (says) VALUES (format('%s %s: %s', public.dtm_context() ->> 'branch_id', public.dtm_context() ->> 'op', payload)) $$;
 CREATE FUNCTION refuse(payload jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM dtm_fail('refused'); END $$;
 -- What is there of a transaction.
 CREATE FUNCTION stored(prefix text) RETURNS TABLE (gid text, status text, options jsonb) LANGUAGE sql AS $$
@@ -208,6 +208,34 @@ BEGIN
 	ROLLBACK;
 END $$;
 CALL commits();
+-- whatever the search_path
+SET search_path = '';
+SELECT public.dtm_saga_submit('[{"action": "sql:submit.note", "payload": "no search_path"}]', 'tx-path');
+SELECT public.dtm_wait('tx-path');
+SELECT public.dtm_saga_submit('[{"action": "sql:note", "payload": "no search_path"}]');
+CREATE FUNCTION submit.equal(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'led astray'; END $$;
+CREATE OPERATOR submit.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = submit.equal);
+CREATE OPERATOR submit.+ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = submit.equal);
+CREATE FUNCTION submit.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'led astray'; END $$;
+CREATE FUNCTION submit.pg_has_role(oid, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'led astray'; END $$;
+CREATE TYPE submit.oid AS ENUM ('led', 'astray');
+SET search_path = submit, public, pg_catalog;
+\c -
+SET search_path = submit, public, pg_catalog;
+SET client_min_messages = warning;
+SELECT dtm_saga_submit('[{"action": "sql:note", "payload": "misleading search_path"}]', 'tx-path-2');
+SELECT dtm_wait('tx-path-2'), dtm_status('tx-path-2'), dtm_retry('tx-path-2');
+SELECT dtm_saga_submit('[{"action": "sql:note", "payload": "misleading search_path"}]', 'tx-path-3', start_after => '1 day');
+SELECT dtm_stop('tx-path-3'), dtm_purge('1 day');
+SELECT status FROM dtm.transactions WHERE gid = 'tx-path-2';
+SELECT op, status FROM dtm.branches WHERE gid = 'tx-path-2';
+SELECT count(*) FROM dtm.stuck WHERE gid LIKE 'tx-%';
+SELECT count(*) FROM dtm.statistics;
+SET search_path = submit, public;
+DROP OPERATOR submit.= (bigint, bigint);
+DROP OPERATOR submit.+ (bigint, bigint);
+DROP FUNCTION submit.now();
+DROP TYPE submit.oid;
 -- in the other isolation levels
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT dtm_saga_submit('[{"action": "sql:note", "payload": "repeatable read"}]', 'tx-rr');
@@ -218,7 +246,7 @@ BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT dtm_saga_submit('[{"action": "sql:note", "payload": "serializable"}]', 'tx-ser');
 COMMIT;
 SELECT dtm_wait('tx-ser');
-SELECT says, count(*) FROM log GROUP BY 1 ORDER BY min(n);
+SELECT says, count(*) FROM log GROUP BY 1 ORDER BY says;
 TRUNCATE log;
 
 --
@@ -246,6 +274,29 @@ SELECT dtm_wait('wait-1', '0');
 -- what does not end: the status after the timeout
 SELECT base('wait-3');
 SELECT dtm_wait('wait-3', '0'), dtm_wait('wait-3', '10 ms'), dtm_wait('wait-3', timeout => '1 us');
+-- cancelled like any other statement, more often than there are places for those who wait
+SET statement_timeout = '20 ms';
+SELECT dtm_wait('wait-3');
+RESET statement_timeout;
+DO $$
+BEGIN
+	FOR i IN 1 .. 300 LOOP
+		BEGIN
+			PERFORM set_config('statement_timeout', '1 ms', true);
+			PERFORM dtm_wait('wait-3', '3 ms');
+		EXCEPTION WHEN query_canceled THEN
+			NULL;
+		END;
+	END LOOP;
+END $$;
+SELECT dtm_saga_submit('[{"action": "sql:note", "payload": "waited for"}]', 'wait-5');
+SELECT dtm_wait('wait-5');
+-- looking is possible where writing is not
+BEGIN READ ONLY;
+SELECT dtm_status('wait-5'), dtm_wait('wait-5'), dtm_result('wait-5');
+SELECT status FROM dtm.transactions WHERE gid = 'wait-5';
+SELECT dtm_retry('wait-3');
+ROLLBACK;
 -- in a transaction that sees an older state it tells the newest
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) FROM dtm.transactions WHERE gid = 'wait-4';
@@ -299,8 +350,8 @@ TRUNCATE log;
 --
 SET client_min_messages = notice;
 SELECT dtm_pause('for the test');
-\set include `echo "$PG_ABS_SRCDIR/sql/include/wait_paused.sql"`
-\set state paused
+\set include `echo "$PG_ABS_SRCDIR/sql/include/wait_for.sql"`
+\set condition 'EXISTS (SELECT FROM dtm.workers WHERE worker = 0 AND state = ''paused'')'
 \set ECHO none
 \i :include
 \set ECHO all
@@ -310,7 +361,7 @@ SELECT dtm_saga_submit('[{"action": "sql:note", "payload": "paused"}]', 'paused'
 SELECT dtm_wait('paused', '200 ms');
 SELECT dtm_resume();
 SELECT dtm_wait('paused');
-\set state running
+\set condition 'EXISTS (SELECT FROM dtm.workers WHERE worker = 0 AND state = ''running'')'
 \set ECHO none
 \i :include
 \set ECHO all

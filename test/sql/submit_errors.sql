@@ -367,10 +367,6 @@ SELECT refused($$ SELECT dtm_fail('no stock') $$);
 SELECT refused($$ SELECT dtm_fail('100% "of" it') $$);
 SELECT refused($$ SELECT dtm_ongoing() $$);
 SELECT refused($$ SELECT dtm_ongoing('wait') $$);
-SELECT refused($$ SELECT dtm.spec_options('\x') $$);
-SELECT refused($$ SELECT dtm.spec_options('\x00ff') $$);
-SELECT refused($$ SELECT * FROM dtm.branch_rows(now(), '\x0102', NULL) $$);
-SELECT refused($$ SELECT dtm.stuck_reason(now(), '\x0102', '\x') $$);
 -- NULL
 SELECT dtm_status(NULL), dtm_result(NULL), dtm_retry(NULL), dtm_context();
 

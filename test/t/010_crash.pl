@@ -10,12 +10,10 @@
 # -------------------------------------------------------------------------
 use strict;
 use warnings;
+use DtmLoad;
 use DtmSession;
 use DtmTest;
-use IPC::Run qw(run);
-use POSIX qw(_exit);
 use Test::More;
-use Time::HiRes qw(usleep);
 
 my $node = new_node(fsync => 1, conf => join "\n",
 	"dtm.retry_interval = '200ms'", "dtm.retry_max_interval = '500ms'",
@@ -166,6 +164,24 @@ wait_other_pid('coordinator', $pid);
 submit_saga($node, [ step('last') ], gid => 'launcher');
 wait_status($node, 'launcher', 'succeed');
 
+# pg_cancel_backend ends a function, but no process
+$service->script('/effect/held', { query => { gid => 'cancelled' }, then => { gate => 'cancelled' } });
+submit_saga($node, [ step('held'), { action => 'sql:note' } ], gid => 'cancelled');
+$service->wait_calls(1, gid => 'cancelled');
+$lock = hold_lock();
+submit_saga($node, [ { action => 'sql:note_after_lock' } ], gid => 'cancelled-function');
+wait_executor_waits();
+my @pids = map { worker_pid($_) } qw(launcher coordinator executor);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($_)") for @pids;
+wait_for($node, q{SELECT last_error LIKE '57014: %' FROM dtm.branches WHERE gid = 'cancelled-function' AND op = 'action'}, 't',
+	name => 'the function is cancelled');
+$lock->quit;
+wait_status($node, 'cancelled-function', 'succeed');
+$service->open_gate('cancelled');
+wait_status($node, 'cancelled', 'succeed');
+is_deeply([ map { worker_pid($_) } qw(launcher coordinator executor) ], \@pids, 'pg_cancel_backend ends no process');
+is($service->calls(gid => 'cancelled'), 1, 'and cuts no call');
+
 # kill -9: the postmaster restarts everything
 $service->script('/effect/held', { query => { gid => 'killed' }, then => { gate => 'killed' } });
 submit_saga($node, [ step('held'), { action => 'sql:note' } ], gid => 'killed');
@@ -180,91 +196,16 @@ is_deeply([ effects($node, 'killed') ], ['action 01'], 'kill -9 of a coordinator
 is($node->safe_psql('postgres', q{SELECT count(*) FROM notes WHERE gid = 'killed'}), '1', 'and the function once');
 
 # ------------------------------------------------------------- under load
-my ($sessions, $each) = (4, 50);
-my $acknowledged = $node->basedir . '/acknowledged';
-my $connstr = $node->connstr('postgres');
-
-sub submit_load
-{
-	my ($session) = @_;
-
-	for my $k (1 .. $each)
-	{
-		my $gid = "load-$session-$k";
-		my $second = $k % 3 == 0 ? 'refuse' : 'two';
-		my $steps = '[{"action":"' . $service->url('/effect/one') . '","compensate":"' . $service->url('/effect/undo_one')
-		  . '"},{"action":"' . $service->url("/effect/$second") . '","compensate":"' . $service->url('/effect/undo_two')
-		  . '"},{"action":"sql:note","compensate":"sql:note"}]';
-		my $answer = '';
-
-		run([ 'psql', '-XAtq', '-d', $connstr, '-c', "SELECT dtm_saga_submit('$steps', gid => '$gid')" ],
-			'>', \$answer, '2>', '/dev/null');
-
-		# one that got no answer may be there or not
-		if ($answer eq "$gid\n")
-		{
-			open my $file, '>>', $acknowledged or _exit(1);
-			syswrite $file, "$gid\n";
-			close $file;
-		}
-		else
-		{
-			usleep(200_000);
-		}
-	}
-	return;
-}
-
-sub acknowledged
-{
-	open my $file, '<', $acknowledged or return ();
-	chomp(my @gids = <$file>);
-	return @gids;
-}
-
-my @children;
 $service->reset;
-$service->script('/effect/refuse', { then => { status => 409, body => 'no stock', before => 1 } });
-for my $session (1 .. $sessions)
-{
-	my $child = fork // die "fork: $!";
-	if ($child == 0)
-	{
-		submit_load($session);
-		_exit(0);
-	}
-	push @children, $child;
-}
+my $load = DtmLoad->new($node, $service);
+$load->start(4, 50);
 for my $crash (1 .. 5)
 {
-	wait_until(sub { return acknowledged() >= $crash * 25 }, "crash $crash under load");
+	wait_until(sub { return $load->acknowledged >= $crash * 25 }, "crash $crash under load");
 	immediate_stop_start($node);
 }
-waitpid $_, 0 for @children;
-
-my @acknowledged = acknowledged();
-cmp_ok(scalar(@acknowledged), '>=', 125, 'enough submits went through: ' . scalar(@acknowledged));
-wait_for($node, 'SELECT count(*) FROM dtm.live', '0', name => 'all of them finish');
-my %known = map { $_ => 1 } split /\n/,
-  $node->safe_psql('postgres', q{SELECT gid FROM dtm.transactions WHERE gid LIKE 'load-%'});
-is_deeply([ grep { !$known{$_} } @acknowledged ], [], 'every submit that returned is there');
-
-# per transaction: what its status demands, exactly once each
-is($node->safe_psql('postgres', q{
-	SELECT t.gid, t.status, e.done, n.done
-	FROM dtm.transactions AS t
-		LEFT JOIN LATERAL (SELECT string_agg(op || ' ' || branch_id, ',' ORDER BY op, branch_id) AS done
-			FROM effects WHERE gid = t.gid) AS e ON true
-		LEFT JOIN LATERAL (SELECT string_agg(op, ',') AS done FROM notes WHERE gid = t.gid) AS n ON true
-	WHERE t.gid LIKE 'load-%'
-		AND CASE WHEN split_part(t.gid, '-', 3)::int % 3 = 0
-			THEN (t.status, e.done, n.done) IS DISTINCT FROM ('failed', 'action 01,compensate 01', NULL)
-			ELSE (t.status, e.done, n.done) IS DISTINCT FROM ('succeed', 'action 01,action 02', 'action') END}),
-	'', 'each succeeded with all its effects, or failed with none left, each once');
-is($node->safe_psql('postgres', q{
-	SELECT count(*) FROM (SELECT gid FROM effects UNION SELECT gid FROM notes) AS e
-	WHERE gid LIKE 'load-%' AND NOT EXISTS (SELECT FROM dtm.transactions AS t WHERE t.gid = e.gid)}),
-	'0', 'no effect without a committed submit');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM dtm.stuck'), '0', 'nothing is stuck');
+$load->finish;
+cmp_ok(scalar($load->acknowledged), '>=', 125, 'enough submits went through: ' . scalar($load->acknowledged));
+$load->check;
 
 done_testing();

@@ -91,6 +91,25 @@ sql('DROP DATABASE forced WITH (FORCE)');
 cmp_ok(time() - $start, '<', 5, 'DROP DATABASE WITH (FORCE), with a session in it');
 $session->quit;
 
+driven_database('busy');
+$node->safe_psql('busy', q{CREATE FUNCTION slow(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(60)'});
+submit_saga($node, [ { action => 'sql:slow' } ], gid => 'busy', dbname => 'busy');
+wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'busy' AND backend_type = 'dtm_pg executor' AND wait_event = 'PgSleep'},
+	'1', name => 'a function runs');
+$start = time();
+sql('DROP DATABASE busy');
+cmp_ok(time() - $start, '<', 5, 'DROP DATABASE while an executor runs a function');
+
+# while its worker is about to start, at some point of that
+for my $i (1 .. 8)
+{
+	sql('CREATE DATABASE young');
+	install_extension($node, 'young');
+	usleep($i * 5_000);
+	sql('DROP DATABASE young' . ($i % 2 ? ' WITH (FORCE)' : ''));
+}
+is(sql(coordinators(q{datname = 'young'})), '0', 'DROP DATABASE right after CREATE EXTENSION, eight times');
+
 # refused DDL: the worker comes back
 driven_database('kept');
 $session = DtmSession->new($node, 'kept');

@@ -72,17 +72,32 @@ my @dumps = (
 shell_ok("pg_dump $_->[0]", @$_[ 1 .. $#$_ ]) for @dumps;
 my ($transactions, $rows) = map { $node->safe_psql('postgres', $_) } $compared, $barrier;
 
+# in the middle of a restore: what says where the transactions are from is not there yet
+my $partial = $node->basedir . '/partial.list';
+my $list = shell_ok('pg_restore --list', 'pg_restore', '--list', $node->basedir . '/custom.dump');
+$list =~ s/^.* TABLE DATA dtm node .*\n//m or die 'no data of dtm.node in the dump';
+open my $file, '>', $partial or die "$partial: $!";
+print $file $list;
+close $file;
+
 # ------------------------------------------------------------- the restores
 my $other = new_node(name => 'other', extension => 0, conf => join "\n", "dtm.retry_interval = '200ms'",
 	"dtm.request_timeout = '60s'");
 $other->safe_psql('postgres', 'CREATE ROLE shop LOGIN');
 $_->safe_psql('postgres', 'CREATE DATABASE restored') for $node, $other;
+$other->safe_psql('postgres', "CREATE DATABASE $_") for qw(partial parallel);
 my $calls = scalar $service->calls;
 
 shell_ok('psql restores into a database of the same system', 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1',
 	'-f', $node->basedir . '/plain.sql', '-d', $node->connstr('restored'));
 shell_ok('pg_restore into another system', 'pg_restore', '--exit-on-error',
 	'-d', $other->connstr('restored'), $node->basedir . '/custom.dump');
+
+shell_ok('pg_restore without dtm.node', 'pg_restore', '--exit-on-error', '-L', $partial,
+	'-d', $other->connstr('partial'), $node->basedir . '/custom.dump');
+shell_ok('pg_restore with two jobs', 'pg_restore', '--exit-on-error', '-j', '2',
+	'-d', $other->connstr('parallel'), $node->basedir . '/custom.dump');
+wait_for($other, 'SELECT state FROM dtm.workers', 'paused', dbname => 'parallel', name => 'with two jobs: paused');
 
 # the effects of the restored one go to its own database
 my $theirs = start_service(node => $other, dbname => 'restored', port => 0);
@@ -114,7 +129,14 @@ is($node->safe_psql('postgres', 'SELECT state FROM dtm.workers ORDER BY state DE
 # a restart of the copy is no reason to begin
 $other->restart;
 wait_for($other, 'SELECT state FROM dtm.workers', 'paused', dbname => 'restored', name => 'paused after a restart');
+wait_for($other, 'SELECT state FROM dtm.workers', 'paused', dbname => 'partial', name => 'paused without dtm.node');
+is($other->safe_psql('partial', 'SELECT last_error FROM dtm.workers'), 'restored: its transactions were not submitted here',
+	'and says why');
+my ($code, $gid, $warning) = $other->psql('partial',
+	"SELECT dtm_saga_submit(jsonb_build_array(dtm_step('" . $service->url('/fresh') . "')), gid => 'fresh')");
+like($warning, qr/WARNING:.*paused/, 'a submit there does not claim what came with the restore');
 usleep(1_500_000);
+is($other->safe_psql('partial', 'SELECT state FROM dtm.workers'), 'paused', 'still paused');
 is(scalar($service->calls), $calls, 'nothing was called by the copies');
 
 # --------------------------------------------------------------- dtm_resume
@@ -137,6 +159,9 @@ is($other->safe_psql('restored', q{SELECT who FROM notes WHERE gid = 'held'}), '
 is_deeply([ effects($other, 'aborting', dbname => 'restored') ], [ 'action 01', 'compensate 01' ],
 	'what was rolling back is rolled back');
 is($other->safe_psql('restored', q{SELECT dtm_status('later')}), 'submitted', 'what is for later waits on');
+submit_saga($other, [ { action => 'sql:note' } ], gid => 'granted', dbname => 'restored', user => 'shop');
+wait_status($other, 'granted', 'succeed', dbname => 'restored', user => 'shop');
+is($other->safe_psql('restored', q{SELECT who FROM notes WHERE gid = 'granted'}), 'shop', 'the grants of dtm_grant() are there');
 is(scalar(grep { $_->{query}{gid} eq 'finished' || $_->{query}{gid} eq 'rolled-back' } $moved->calls), 0,
 	'what was finished is not touched');
 submit_saga($other, [ { action => $moved->url('/fresh') } ], gid => 'after', dbname => 'restored');

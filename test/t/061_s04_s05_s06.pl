@@ -42,7 +42,7 @@ $shop->submit('s05-slow', $http, { order => 3, qty => 1, amount => 10 },
 
 # ---- S04
 
-$service->script('/effect/payment/charge', { answers => [
+$service->script('/effect/payment/charge', { query => { gid => 's04-http' }, answers => [
 	(({ status => 425, before => 1 }, { body => { dtm_result => 'ONGOING' }, before => 1 }) x 3) ] });
 $shop->submit('s04-http', $http, { order => 4, qty => 1, amount => 100 });
 $shop->value("INSERT INTO trouble VALUES ('payment', 'charge', 5, 'ongoing 6')");

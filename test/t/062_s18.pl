@@ -31,7 +31,7 @@ sub session
 	return { pid => $pid, out => $out, in => $in, name => $name };
 }
 
-sub tell
+sub enter
 {
 	my ($session, $sql) = @_;
 
@@ -43,8 +43,10 @@ sub tell
 sub answer
 {
 	my ($session) = @_;
+	local $SIG{ALRM} = sub { die "session \"$session->{name}\" does not answer" };
+	alarm 60;
 	my $line = readline $session->{out};
-
+	alarm 0;
 	chomp $line if defined $line;
 	return $line;
 }
@@ -68,15 +70,15 @@ for my $end (qw(COMMIT ROLLBACK))
 	my $first = session("first $end");
 	my $second = session("second $end");
 
-	tell($first, "BEGIN; SELECT dtm_barrier('saga', 'a-$end', '01', 'action'); $take;");
+	enter($first, "BEGIN; SELECT dtm_barrier('saga', 'a-$end', '01', 'action'); $take;");
 	is(answer($first), 't', 'first delivery: run');
-	tell($second, "BEGIN; SELECT dtm_barrier('saga', 'a-$end', '01', 'action');");
+	enter($second, "BEGIN; SELECT dtm_barrier('saga', 'a-$end', '01', 'action');");
 	wait_for($node, "SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'second $end'", 'Lock',
 		name => 'the second one waits for it');
-	tell($first, "$end;");
+	enter($first, "$end;");
 	is(answer($second), $end eq 'COMMIT' ? 'f' : 't',
 		$end eq 'COMMIT' ? 'and is a no-op' : 'and runs, when the first was rolled back');
-	tell($second, $end eq 'COMMIT' ? 'COMMIT;' : "$take; COMMIT;");
+	enter($second, $end eq 'COMMIT' ? 'COMMIT;' : "$take; COMMIT;");
 	leave($_) for $first, $second;
 }
 is($shop->books, '96 sold 4, balance 1000, points 0', 'one effect of each');
@@ -87,14 +89,14 @@ value('UPDATE stock SET quantity = 100, sold = 0');
 	my $action = session('action');
 	my $undo = session('undo');
 
-	tell($action, "BEGIN; SELECT dtm_barrier('tcc', 'a-both', '01', 'try');");
+	enter($action, "BEGIN; SELECT dtm_barrier('tcc', 'a-both', '01', 'try');");
 	is(answer($action), 't', 'a Try that takes its time');
-	tell($undo, "BEGIN; SELECT dtm_barrier('tcc', 'a-both', '01', 'cancel');");
+	enter($undo, "BEGIN; SELECT dtm_barrier('tcc', 'a-both', '01', 'cancel');");
 	wait_for($node, "SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'undo'", 'Lock',
 		name => 'its Cancel waits');
-	tell($action, 'COMMIT;');
+	enter($action, 'COMMIT;');
 	is(answer($undo), 't', 'and has something to undo');
-	tell($undo, 'COMMIT;');
+	enter($undo, 'COMMIT;');
 	leave($_) for $action, $undo;
 }
 
@@ -200,7 +202,8 @@ $shop->submit('replaysql', [ ('sql') x 5 ], { order => 8, qty => 1, amount => 10
 wait_status($node, 'replaysql', 'succeed');
 is(value("SELECT count(*) FROM dtm.barrier WHERE gid = 'replaysql' AND op = 'action' AND reason = 'action'"), 5,
 	'a sql: branch leaves a row in dtm.barrier too');
-is(value("SELECT dtm_barrier('saga', 'replaysql', '01', 'action', 'sql')"), 'f', 'which answers for it');
+my ($rc, $stdout, $stderr) = $node->psql('postgres', "SELECT dtm_barrier('saga', 'replaysql', '01', 'action', 'sql')");
+like($stderr, qr/ERROR:  "barrier_id" "sql" is reserved/, 'which nobody else may write');
 
 $shop->check_books('after all');
 $node->stop;

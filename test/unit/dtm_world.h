@@ -259,7 +259,7 @@ world_may_go_forward(const World *w, uint16_t branch)
 		if (world_is_after(w, branch, k) && !world_went_forward(w, k))
 			return false;
 	}
-	return w->now >= w->trans.start_at;
+	return w->now >= w->trans.start_at || w->trans.hurried_at != 0;
 }
 
 /* Whatever the branch did is undone, or it did nothing. */

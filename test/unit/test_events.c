@@ -14,6 +14,31 @@
 #define BAD DTM_OUTCOME_ERROR
 #define QUERY DTM_BRANCH_TRANS
 
+/* A retry before the start: it starts now, for good. */
+static void
+test_hurried(void)
+{
+	Fixture f;
+
+	fixture_init(&f, DTM_TYPE_SAGA, 0, 2);
+	f.trans.start_at += 60 * SECOND;
+	f.trans.timeout_to_fail_ms = 1000;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "");
+	f.now += SECOND;
+	fixture_event(&f, DTM_EVENT_RETRY, "");
+	CHECK_STR(fixture_calls(&f), "action 1");
+	CHECK(f.plan.changed && f.plan.flush);
+	CHECK_INT(f.trans.hurried_at, f.now);
+
+	/* the time-out counts from then, and what was called is undone */
+	f.now += SECOND;
+	fixture_result(&f, 0, FWD, DTM_OUTCOME_ERROR, "500: no");
+	CHECK_INT(f.trans.status, DTM_STATUS_ABORTING);
+	CHECK_STR(fixture_calls(&f), "compensate 1");
+	fixture_free(&f);
+}
+
 static void
 test_msg(void)
 {
@@ -414,6 +439,7 @@ test_memory(void)
 int
 main(void)
 {
+	test_hurried();
 	test_msg();
 	test_tcc();
 	test_workflow();

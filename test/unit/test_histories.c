@@ -260,8 +260,8 @@ wild_event(World *w, uint32_t success)
 static void
 quiet_event(World *w)
 {
-	uint16_t place;
-	uint8_t role;
+	uint16_t place = 0;
+	uint8_t role = 0;
 
 	if (random_call(w, &place, &role))
 	{
