@@ -21,6 +21,8 @@
 #define BIT(role) (1 << (role))
 
 static const char target_hint[] = "A target begins with \"http://\", \"https://\" or \"sql:\".";
+static const char msg_target_hint[] =
+	"A target begins with \"http://\", \"https://\", \"sql:\" or \"topic://\".";
 static const char after_hint[] =
 	"\"after\" is an array of step numbers counted from 0, e.g. [0, 1].";
 
@@ -521,6 +523,7 @@ refuse_target(DtmSpecBuilder *builder, int step, const char *field, const char *
 {
 	DtmQuoted quoted = dtm_spec_quote(value.data, value.len);
 	DtmSpecErrorCode code = DTM_SPEC_INVALID;
+	bool topics = builder->trans.type == DTM_TYPE_MSG && step >= 0;
 
 	if (value.len > DTM_MAX_URL_LEN)
 		code = DTM_SPEC_LIMIT;
@@ -529,8 +532,8 @@ refuse_target(DtmSpecBuilder *builder, int step, const char *field, const char *
 		code = DTM_SPEC_UNSUPPORTED;
 		problem = "has a scheme that is not supported yet";
 	}
-	return dtm_spec_refuse(builder, code, step, field, target_hint, "\"%s\" %s: \"%s\"", field,
-						   problem, quoted.text);
+	return dtm_spec_refuse(builder, code, step, field, topics ? msg_target_hint : target_hint,
+						   "\"%s\" %s: \"%s\"", field, problem, quoted.text);
 }
 
 /* Does a step of this type have the key at all?  It is one of fields[]. */

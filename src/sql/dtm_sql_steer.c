@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "commands/async.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -19,6 +20,7 @@
 
 #include "dtm_compat.h"
 #include "dtm_engine.h"
+#include "dtm_settings.h"
 #include "dtm_shmem.h"
 #include "dtm_sql.h"
 #include "dtm_state.h"
@@ -61,6 +63,15 @@ lock_own(const char *gid, bool with_body, DtmFound *found)
 	/* it may finish between the look and the lock */
 	if (!dtm_status_is_final(found->status) && !dtm_store_lock(found->id, found))
 		dtm_sql_find_own(gid, with_body, found);
+}
+
+/* It has failed by our hand: no coordinator will say so. */
+static void
+store_failed(const char *gid, const DtmFound *found, const char *reason)
+{
+	dtm_store_stop(found, reason);
+	if (dtm_notify)
+		Async_Notify("dtm", psprintf("%s %s", gid, dtm_status_name(DTM_STATUS_FAILED)));
 }
 
 static void
@@ -119,7 +130,7 @@ decide(FunctionCallInfo fcinfo, DtmEventKind kind, const char *reason)
 			trans.reason.len == 0 ? NULL : pnstrdup(trans.reason.data, trans.reason.len);
 
 		if (trans.status == DTM_STATUS_FAILED)
-			dtm_store_stop(&found, now_reason);
+			store_failed(gid, &found, now_reason);
 		else
 		{
 			char *state = palloc(dtm_state_bound(&trans));
@@ -194,7 +205,7 @@ dtm_sql_stop(PG_FUNCTION_ARGS)
 				 errmsg("transaction \"%s\" has succeeded already", gid)));
 	if (found.status != DTM_STATUS_FAILED)
 	{
-		dtm_store_stop(&found, reason_argument(fcinfo, 1, "stopped by dtm_stop()"));
+		store_failed(gid, &found, reason_argument(fcinfo, 1, "stopped by dtm_stop()"));
 		dtm_wake_at_commit(found.id);
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(DTM_STATUS_FAILED)));

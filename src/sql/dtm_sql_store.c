@@ -158,20 +158,17 @@ check_gid(const char *gid)
 
 /* Insert the two rows; false when the gid is taken. */
 static bool
-insert(DtmSpecBuilder *builder, const char *gid, bool gid_given)
+insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
 {
 	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next_run_at;
-	const char *spec;
-	size_t spec_len;
 	DtmTrans trans;
 	DtmStoreScope scope;
 	int64 id;
 	bool stored;
 	Oid owner = GetUserId();
 
-	check(builder, dtm_spec_finish(builder, &spec, &spec_len));
 	memset(&trans, 0, sizeof(trans));
 	trans.created_at = now;
 	if (dtm_spec_unpack(spec, spec_len, &arena, &trans) != DTM_OK)
@@ -200,6 +197,8 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 	bool topics = dtm_sql_has_topics(builder);
 	const char *asked;
 	size_t asked_len;
+	const char *spec;
+	size_t spec_len;
 	DtmFound found;
 
 	if (gid_given)
@@ -209,6 +208,8 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 
 	dtm_sql_check_targets(builder);
 	check(builder, dtm_spec_finish(builder, &asked, &asked_len));
+	spec = asked;
+	spec_len = asked_len;
 	if (topics)
 	{
 		/* a repeated submit is none, even if its topic is gone by now */
@@ -219,8 +220,9 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 		}
 		dtm_sql_expand_topics(builder);
 		dtm_sql_check_targets(builder);
+		check(builder, dtm_spec_finish(builder, &spec, &spec_len));
 	}
-	if (!insert(builder, gid, gid_given))
+	if (!insert(gid, gid_given, spec, spec_len))
 	{
 		if (!dtm_store_find(gid, true, &found))
 			ereport(ERROR,

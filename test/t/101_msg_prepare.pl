@@ -183,6 +183,16 @@ prepare('default');
 wait_status($node, 'default', 'failed');
 is(asked('default'), 1, 'asked after dtm.timeout_to_fail');
 
+# ---- what fails by the hand of its owner is notified, too
+
+value("ALTER SYSTEM SET dtm.notify = on");
+value('SELECT pg_reload_conf()');
+wait_for($node, 'SHOW dtm.notify', 'on');
+prepare('told', undef, "timeout_to_fail => '1 min'");
+prepare('told-2', undef, "timeout_to_fail => '1 min'");
+like(value("LISTEN dtm; SELECT dtm_abort('told')"), qr/notification "dtm" with payload "told failed"/, 'of an abort');
+like(value("LISTEN dtm; SELECT dtm_stop('told-2')"), qr/notification "dtm" with payload "told-2 failed"/, 'of a stop');
+
 # ---- crashes: prepared; asked; between the deliveries
 
 my $before = books();
