@@ -126,6 +126,15 @@ wait_status($node, 'open', 'succeed');
 is(delivered('open'), $three, 'the open transaction counts once it has committed');
 is(books(), '94 3', 'its books');
 
+# the client dies in the middle of its local transaction, with the question waiting for it
+my $dying = DtmSession->new($node, 'shop');
+prepare('dying', undef, "timeout_to_fail => '300 ms', retry_interval => '100 ms'");
+$dying->query(local_part('dying'));
+wait_until(sub { asked('dying') }, 'asked while the client is alive');
+$dying->quit;
+wait_status($node, 'dying', 'failed');
+is(delivered('dying') . books(), '94 3', 'nothing is delivered, nothing is left');
+
 # ---- answers to the check-back
 
 $service->script('/query_prepared', { query => { gid => 'moody' }, answers => [ map { { %$_, before => 1 } }
