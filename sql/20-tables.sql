@@ -82,6 +82,16 @@ CREATE TABLE dtm.timer (
 );
 COMMENT ON TABLE dtm.timer IS 'transactions that wait for a later time (backoff, start_after)';
 
+-- Who gets the messages that are sent to a topic; looked up once, when a message is submitted.
+CREATE TABLE dtm.topic (
+	topic		text COLLATE "C" NOT NULL,
+	url			text COLLATE "C" NOT NULL,
+	remark		text,
+	created_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT topic_pkey PRIMARY KEY (topic, url)
+);
+COMMENT ON TABLE dtm.topic IS 'subscribers of topics; read dtm.topics instead';
+
 /*
  * Which database of which system these rows belong to.  A row that names
  * another one came with a restore or a clone, and pauses the worker; so does
@@ -105,3 +115,4 @@ SELECT pg_catalog.pg_extension_config_dump('dtm.live', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.done', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.timer', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.node', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.topic', '');

@@ -27,7 +27,7 @@ BEGIN ATOMIC
 		OPERATOR(pg_catalog.||) CASE WHEN request_timeout IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('request_timeout', EXTRACT(epoch FROM request_timeout)) END
 		OPERATOR(pg_catalog.||) CASE WHEN retry_limit IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('retry_limit', retry_limit) END;
 END;
-COMMENT ON FUNCTION dtm_step(text, text, jsonb, text, jsonb, integer[], interval, integer) IS 'one step of a saga as jsonb, for building the steps of dtm_saga_submit';
+COMMENT ON FUNCTION dtm_step(text, text, jsonb, text, jsonb, integer[], interval, integer) IS 'one step as jsonb, for building the steps of dtm_saga_submit and dtm_msg_submit';
 
 CREATE FUNCTION dtm_saga_submit(
 	steps jsonb,
@@ -43,6 +43,64 @@ RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dtm_sql_saga_submit';
 COMMENT ON FUNCTION dtm_saga_submit(jsonb, text, boolean, interval, interval, integer, interval, jsonb, interval) IS 'submit a saga with this transaction: it starts when the transaction commits; returns its gid';
+
+CREATE FUNCTION dtm_msg_submit(
+	steps jsonb,
+	gid text DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_msg_submit';
+COMMENT ON FUNCTION dtm_msg_submit(jsonb, text, interval, interval, interval, integer, interval, jsonb, interval) IS 'submit a message with this transaction: it is delivered once the transaction has committed, until it succeeds; returns its gid';
+
+CREATE FUNCTION dtm_msg_prepare(
+	steps jsonb,
+	query_prepared text,
+	gid text DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_msg_prepare';
+COMMENT ON FUNCTION dtm_msg_prepare(jsonb, text, text, interval, interval, interval, integer, interval, jsonb, interval) IS 'prepare a message whose local transaction runs elsewhere: dtm_submit(gid) follows, else query_prepared is asked after timeout_to_fail; returns its gid';
+
+CREATE FUNCTION dtm_tcc_submit(
+	branches jsonb,
+	gid text DEFAULT NULL,
+	concurrent boolean DEFAULT false,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_tcc_submit';
+COMMENT ON FUNCTION dtm_tcc_submit(jsonb, text, boolean, interval, interval, integer, interval, jsonb, interval) IS 'submit a tcc with this transaction: when it commits every Try is called, then every Confirm, or every Cancel; returns its gid';
+
+CREATE FUNCTION dtm_submit(gid text)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_submit';
+COMMENT ON FUNCTION dtm_submit(text) IS 'second phase of a prepared transaction: go on with it when this transaction commits; returns the status';
+
+CREATE FUNCTION dtm_abort(gid text, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_abort';
+COMMENT ON FUNCTION dtm_abort(text, text) IS 'give a prepared transaction up when this transaction commits: a message fails, a tcc or xa is rolled back; returns the status';
 
 CREATE FUNCTION dtm_wait(gid text, timeout interval DEFAULT '30 s')
 RETURNS text
@@ -124,3 +182,21 @@ RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dtm_sql_timeline';
 COMMENT ON FUNCTION dtm_timeline(text) IS 'each call of a transaction with its offset, duration and outcome, drawn as bars';
+
+CREATE FUNCTION dtm_topic_subscribe(topic text, url text, remark text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_topic_subscribe';
+COMMENT ON FUNCTION dtm_topic_subscribe(text, text, text) IS 'messages to topic://<topic> that are submitted from now on go to this target, too';
+
+CREATE FUNCTION dtm_topic_unsubscribe(topic text, url text)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_topic_unsubscribe';
+COMMENT ON FUNCTION dtm_topic_unsubscribe(text, text) IS 'messages to the topic that are submitted from now on do not go to this target any more';
+
+CREATE FUNCTION dtm_topic_drop(topic text)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_topic_drop';
+COMMENT ON FUNCTION dtm_topic_drop(text) IS 'end all subscriptions of a topic; messages to it are refused from now on';

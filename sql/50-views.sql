@@ -102,6 +102,11 @@ FROM dtm.trans AS t
 WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.branches IS 'one row per op of each branch, with its attempts and the reason of the last one that did not succeed';
 
+CREATE VIEW dtm.topics AS
+SELECT t.topic::text COLLATE "default" AS topic, t.url::text COLLATE "default" AS url, t.remark, t.created_at
+FROM dtm.topic AS t;
+COMMENT ON VIEW dtm.topics IS 'topics with their subscribers; a message to a topic goes to each, in the order of created_at';
+
 CREATE VIEW dtm.workers AS
 SELECT w.pid, w.worker, w.state, w.started_at, w.transactions_in_flight, w.calls_in_flight,
 	w.calls_per_second, w.calls, w.finished, w.ticks, w.last_tick_at, w.rss_kb,

@@ -13,7 +13,7 @@ BEGIN
 	END IF;
 	EXECUTE format('GRANT USAGE ON SCHEMA dtm TO %s', role);
 	EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %s', role);
-	EXECUTE format('GRANT SELECT ON dtm.transactions, dtm.branches, dtm.workers, dtm.statistics, dtm.stuck TO %s', role);
+	EXECUTE format('GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck TO %s', role);
 	FOR object IN
 		SELECT p.oid::regprocedure AS signature
 		FROM pg_depend AS d
@@ -23,7 +23,8 @@ BEGIN
 			AND d.refclassid = 'pg_extension'::regclass
 			AND d.deptype = 'e'
 			AND e.extname = 'dtm_pg'
-			AND p.proname NOT IN ('dtm_grant', 'dtm_pause', 'dtm_resume', 'note_installed')
+			AND p.proname NOT IN ('dtm_grant', 'dtm_pause', 'dtm_resume', 'note_installed',
+				'dtm_topic_subscribe', 'dtm_topic_unsubscribe', 'dtm_topic_drop')
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', object.signature, role);
 	END LOOP;
@@ -56,7 +57,7 @@ END $$;
 
 -- pg_monitor sees all transactions, and calls nothing that changes any.
 GRANT USAGE ON SCHEMA dtm TO pg_monitor;
-GRANT SELECT ON dtm.transactions, dtm.branches, dtm.workers, dtm.statistics, dtm.stuck TO pg_monitor;
+GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck TO pg_monitor;
 GRANT EXECUTE ON FUNCTION dtm.status_name(smallint), dtm.trans_type_name(smallint), dtm.may_see(oid),
 	dtm.spec_options(bytea), dtm.branch_rows(timestamptz, bytea, bytea), dtm.worker_rows(),
 	dtm.stuck_reason(timestamptz, bytea, bytea), dtm_status(text), dtm_result(text), dtm_timeline(text) TO pg_monitor;

@@ -69,6 +69,26 @@ dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
 	return rc;
 }
 
+DtmRc
+dtm_engine_steer(DtmTrans *trans, const DtmEvent *event, DtmTime now, DtmArena *arena)
+{
+	DtmPlan plan;
+	DtmRun run = {
+		.trans = trans,
+		.arena = arena,
+		.now = now,
+		.mode = dtm_mode_of(trans),
+		.plan = &plan,
+		.fresh = DTM_BRANCH_TRANS,
+	};
+
+	memset(&plan, 0, sizeof(plan));
+	if (dtm_status_is_final(trans->status))
+		return DTM_STATE;
+	run.rule = &run.mode->rules[trans->status];
+	return apply_event(&run, event);
+}
+
 bool
 dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole role)
 {

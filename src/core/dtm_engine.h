@@ -95,6 +95,15 @@ extern DtmRc
 dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
 				  const DtmEngineParams *params, DtmArena *arena, DtmPlan *plan) DTM_MUST_CHECK;
 
+/*
+ * Apply a SUBMIT or ABORT to what the tables hold, for a process that does
+ * not drive: only the status, the reason and the marks of what may have been
+ * called change, and no call is planned.  Whoever drives goes on from there.
+ * DTM_STATE as above, with the transaction unchanged.
+ */
+extern DtmRc dtm_engine_steer(DtmTrans *trans, const DtmEvent *event, DtmTime now,
+							  DtmArena *arena) DTM_MUST_CHECK;
+
 /* True when the op is used by this transaction, so that it is a row of dtm.branches. */
 extern bool dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole role);
 

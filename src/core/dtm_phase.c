@@ -111,6 +111,10 @@ dtm_phase_enter(DtmRun *run, DtmStatus status)
 		}
 	}
 
+	/* nobody asks any more, so it holds nothing up */
+	if (run->rule->walk == DTM_WALK_QUERY)
+		trans->query.failures = 0;
+
 	/* nothing of the phase that is left waits for its time any more */
 	trans->query.next_at = 0;
 	for (uint16_t i = 0; i < trans->n_branches; i++)

@@ -55,8 +55,8 @@ typedef struct DtmSpecBuilder DtmSpecBuilder;
 
 /*
  * All the builder's memory comes from the arena, and every value given is
- * copied.  Of "type" only DTM_TYPE_SAGA has a step form yet; NULL and
- * DTM_SPEC_UNSUPPORTED for others.
+ * copied.  A saga, a msg and a tcc have steps; NULL and DTM_SPEC_UNSUPPORTED
+ * for others.
  *
  * The first false result of any function below leaves its reason in
  * dtm_spec_error; from then on all of them return false and change nothing.
@@ -69,9 +69,12 @@ extern bool dtm_spec_step_begin(DtmSpecBuilder *builder);
 /*
  * One member of a step object.  value: for STRING the unescaped characters,
  * for anything else its JSON text ("payload" takes any kind: a string
- * payload is passed as JSON text too, so quoted).  Known keys of a saga:
- * action, compensate, payload, name, headers (use dtm_spec_step_header),
- * after (use dtm_spec_step_after), request_timeout, retry_limit.
+ * payload is passed as JSON text too, so quoted).  Known keys: payload, name,
+ * headers (use dtm_spec_step_header), after (use dtm_spec_step_after),
+ * request_timeout, retry_limit, and the targets: action and compensate of a
+ * saga, try, confirm and cancel of a tcc (all three must be there, perhaps as
+ * ""), action of a msg.  A msg takes neither after nor retry_limit: its steps
+ * are called in order, and until they succeed.
  * request_timeout is a number of seconds, or an interval already turned
  * into "<number>" of seconds by the caller.  NULL kind = as if absent.
  * The kind of "headers" and "after" is passed here too (value is not looked
@@ -99,13 +102,22 @@ dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes
 extern bool dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role,
 								   const char *name, size_t len);
 
+/* How errors speak of the builder's type: key of a target (or NULL), argument, example. */
+extern DtmTransType dtm_spec_type(const DtmSpecBuilder *builder);
+extern const char *dtm_spec_role_key(const DtmSpecBuilder *builder, DtmRole role);
+extern const char *dtm_spec_list_name(const DtmSpecBuilder *builder);
+extern const char *dtm_spec_step_example(const DtmSpecBuilder *builder);
+
 extern int dtm_spec_step_count(const DtmSpecBuilder *builder);
+/* The step that a branch belongs to; the branch itself unless dtm_spec_expand has been there. */
+extern int dtm_spec_step_number(const DtmSpecBuilder *builder, int branch);
 extern DtmText dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role);
 
 /*
  * Options of the transaction; all have a "not given" default.  request_timeout
  * up to a day, retry_interval up to a week, the others up to 365 days; zero
- * only for start_after and retry_limit.  error->field is the option's name.
+ * only for start_after, delay and retry_limit.  error->field is the option's
+ * name.  delay is start_after in the words of a msg: the later call counts.
  */
 extern void dtm_spec_set_flags(DtmSpecBuilder *builder, uint32_t flags);
 extern bool dtm_spec_set_request_timeout(DtmSpecBuilder *builder, int64_t ms);
@@ -113,9 +125,44 @@ extern bool dtm_spec_set_retry_interval(DtmSpecBuilder *builder, int64_t ms);
 extern bool dtm_spec_set_retry_limit(DtmSpecBuilder *builder, int64_t limit);
 extern bool dtm_spec_set_timeout_to_fail(DtmSpecBuilder *builder, int64_t ms);
 extern bool dtm_spec_set_start_after(DtmSpecBuilder *builder, int64_t ms);
+extern bool dtm_spec_set_delay(DtmSpecBuilder *builder, int64_t ms);
 extern bool dtm_spec_set_search_path(DtmSpecBuilder *builder, const char *path, size_t len);
 extern bool dtm_spec_add_header(DtmSpecBuilder *builder, const char *name, size_t name_len,
 								DtmJsonKind kind, const char *value, size_t value_len);
+
+/*
+ * Whom to ask about a prepared msg that nobody submits or aborts, a target
+ * like those of steps; a spec with it begins as prepared.  Must not be empty.
+ */
+extern bool dtm_spec_set_query_prepared(DtmSpecBuilder *builder, const char *url, size_t len);
+extern bool dtm_spec_set_query_sql_name(DtmSpecBuilder *builder, const char *name, size_t len);
+extern DtmText dtm_spec_query_prepared(const DtmSpecBuilder *builder);
+
+/*
+ * Topics.  The action of a msg step may be "topic://<name>"; the name, or
+ * empty, is what dtm_spec_step_topic gives.  The caller adds the subscribers
+ * of each such step, in order, and dtm_spec_expand makes a branch of each;
+ * from then on steps are counted as branches.  Without it a spec with a topic
+ * is what was asked for, and no more: good for comparing alone.
+ */
+extern DtmText dtm_spec_step_topic(const DtmSpecBuilder *builder, int step);
+extern bool
+dtm_spec_step_subscriber(DtmSpecBuilder *builder, int step, const char *url, size_t len);
+extern bool dtm_spec_expand(DtmSpecBuilder *builder);
+
+/*
+ * Topic rules: 1 to 128 bytes, no blanks or control characters.  NULL when
+ * fine, else a whole primary message.
+ */
+extern const char *dtm_topic_check(const char *topic, size_t len);
+
+/*
+ * The packed form of what was asked for: as dtm_spec_pack, with the
+ * subscribers of a topic taken back to the one step that named it.  So a
+ * repeated submit compares equal whoever has subscribed since.
+ */
+extern DtmRc dtm_spec_pack_asked(const DtmTrans *trans, DtmArena *arena, const char **packed,
+								 size_t *packed_len) DTM_MUST_CHECK;
 
 /*
  * Check the whole (every step has an action, "after" names existing steps

@@ -18,9 +18,11 @@
 #define FIRST_STEPS 8 /* allocated at first */
 #define FIRST_AFTER 8
 
-static const char step_hint[] =
-	"Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.";
+#define BIT(role) (1 << (role))
+
 static const char target_hint[] = "A target begins with \"http://\", \"https://\" or \"sql:\".";
+static const char msg_target_hint[] =
+	"A target begins with \"http://\", \"https://\", \"sql:\" or \"topic://\".";
 static const char after_hint[] =
 	"\"after\" is an array of step numbers counted from 0, e.g. [0, 1].";
 
@@ -28,6 +30,9 @@ typedef bool (*FieldSetter)(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText v
 
 static bool set_action(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool set_compensate(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
+static bool set_try(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
+static bool set_confirm(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
+static bool set_cancel(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool set_payload(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool set_name(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool set_headers(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
@@ -36,8 +41,10 @@ static bool set_request_timeout(DtmSpecBuilder *builder, DtmJsonKind kind, DtmTe
 static bool set_retry_limit(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 static bool
 set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind kind, DtmText value);
-static bool
-refuse_target(DtmSpecBuilder *builder, const char *field, const char *problem, DtmText value);
+static bool refuse_target(DtmSpecBuilder *builder, int step, const char *field, const char *problem,
+						  DtmText value);
+static bool check_form(DtmSpecBuilder *builder, const char *key);
+static bool check_required(DtmSpecBuilder *builder, int step);
 static bool add_after(DtmSpecBuilder *builder, uint16_t step);
 static bool grow_steps(DtmSpecBuilder *builder);
 static bool check_order(DtmSpecBuilder *builder);
@@ -46,20 +53,76 @@ static DtmBranch *last_branch(DtmSpecBuilder *builder);
 static DtmStepExtra *last_extra(DtmSpecBuilder *builder);
 static int last_step(const DtmSpecBuilder *builder);
 
+#define SAGA BIT(DTM_TYPE_SAGA)
+#define MSG BIT(DTM_TYPE_MSG)
+#define TCC BIT(DTM_TYPE_TCC)
+
 static const struct
 {
 	const char *key;
 	FieldSetter set;
-} saga_fields[] = {{"action", set_action},
-				   {"compensate", set_compensate},
-				   {"payload", set_payload},
-				   {"name", set_name},
-				   {"headers", set_headers},
-				   {"after", set_after},
-				   {"request_timeout", set_request_timeout},
-				   {"retry_limit", set_retry_limit}};
+	unsigned types; /* bit per DtmTransType whose steps have it */
+} fields[] = {{"action", set_action, SAGA | MSG},
+			  {"compensate", set_compensate, SAGA},
+			  {"try", set_try, TCC},
+			  {"confirm", set_confirm, TCC},
+			  {"cancel", set_cancel, TCC},
+			  {"payload", set_payload, SAGA | MSG | TCC},
+			  {"name", set_name, SAGA | MSG | TCC},
+			  {"headers", set_headers, SAGA | MSG | TCC},
+			  {"after", set_after, SAGA | TCC},
+			  {"request_timeout", set_request_timeout, SAGA | MSG | TCC},
+			  {"retry_limit", set_retry_limit, SAGA | TCC}};
 
-#define N_SAGA_FIELDS (sizeof(saga_fields) / sizeof(saga_fields[0]))
+#define N_FIELDS (sizeof(fields) / sizeof(fields[0]))
+
+static const DtmStepForm saga_form = {
+	.list = "steps",
+	.key = {[DTM_ROLE_FORWARD] = "action", [DTM_ROLE_UNDO] = "compensate"},
+	.required = BIT(DTM_ROLE_FORWARD),
+	.example =
+		"Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
+	.keys = "Keys of a step: \"action\", \"compensate\", \"payload\", \"name\", \"headers\", "
+			"\"after\", \"request_timeout\" and \"retry_limit\".",
+};
+
+static const DtmStepForm msg_form = {
+	.list = "steps",
+	.key = {[DTM_ROLE_FORWARD] = "action"},
+	.required = BIT(DTM_ROLE_FORWARD),
+	.example = "Each step is an object like {\"action\": \"http://...\", \"payload\": {...}}.",
+	.keys = "A message is delivered until it succeeds and never rolled back.  Keys of a step: "
+			"\"action\", \"payload\", \"name\", \"headers\" and \"request_timeout\".",
+};
+
+static const DtmStepForm tcc_form = {
+	.list = "branches",
+	.key = {"try", "confirm", "cancel"},
+	.required = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
+	.example =
+		"Each branch is an object like {\"try\": \"http://...\", \"confirm\": \"http://...\", "
+		"\"cancel\": \"http://...\"}.",
+	.keys = "Keys of a branch: \"try\", \"confirm\", \"cancel\", \"payload\", \"name\", "
+			"\"headers\", \"after\", \"request_timeout\" and \"retry_limit\".",
+};
+
+const DtmStepForm *
+dtm_spec_form(DtmTransType type)
+{
+	switch (type)
+	{
+		case DTM_TYPE_SAGA:
+			return &saga_form;
+		case DTM_TYPE_MSG:
+			return &msg_form;
+		case DTM_TYPE_TCC:
+			return &tcc_form;
+		case DTM_TYPE_XA:
+		case DTM_TYPE_WORKFLOW:
+			break;
+	}
+	return NULL;
+}
 
 DtmSpecBuilder *
 dtm_spec_begin(DtmArena *arena, DtmTransType type, DtmSpecError *error)
@@ -70,10 +133,10 @@ dtm_spec_begin(DtmArena *arena, DtmTransType type, DtmSpecError *error)
 	memset(&scratch, 0, sizeof(scratch));
 	scratch.arena = arena;
 	scratch.error.step = -1;
-	if (type != DTM_TYPE_SAGA)
+	if (dtm_spec_form(type) == NULL)
 	{
 		dtm_spec_refuse(&scratch, DTM_SPEC_UNSUPPORTED, -1, "trans_type",
-						"Only sagas can be submitted.",
+						"Sagas, messages and TCC transactions can be submitted.",
 						"transactions of this type are not supported yet");
 		*error = scratch.error;
 		return NULL;
@@ -98,8 +161,9 @@ dtm_spec_step_begin(DtmSpecBuilder *builder)
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
 	if (builder->trans.n_branches == DTM_MAX_STEPS)
-		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, "steps", NULL,
-							   "\"steps\" has more than %d members", DTM_MAX_STEPS);
+		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, dtm_spec_list_name(builder), NULL,
+							   "\"%s\" has more than %d members", dtm_spec_list_name(builder),
+							   DTM_MAX_STEPS);
 	if (builder->trans.n_branches == builder->size && !grow_steps(builder))
 		return false;
 
@@ -126,15 +190,19 @@ dtm_spec_step_field(DtmSpecBuilder *builder, const char *key, size_t key_len, Dt
 	if (value_len > UINT32_MAX)
 		text.len = UINT32_MAX; /* beyond every limit as well */
 
-	for (size_t i = 0; i < N_SAGA_FIELDS; i++)
-		if (strlen(saga_fields[i].key) == key_len && memcmp(saga_fields[i].key, key, key_len) == 0)
-			return saga_fields[i].set(builder, kind, text);
+	for (size_t i = 0; i < N_FIELDS; i++)
+	{
+		if (strlen(fields[i].key) != key_len || memcmp(fields[i].key, key, key_len) != 0)
+			continue;
+		if (kind == DTM_JSON_NULL && !(fields[i].types & BIT(builder->trans.type)))
+			return true;
+		return check_form(builder, fields[i].key) && fields[i].set(builder, kind, text);
+	}
 
 	quoted = dtm_spec_quote(key, key_len < 60 ? key_len : 60);
 	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, last_step(builder), quoted.text,
-						   "Keys of a step: \"action\", \"compensate\", \"payload\", \"name\", "
-						   "\"headers\", \"after\", \"request_timeout\" and \"retry_limit\".",
-						   "has an unknown key \"%s\"", quoted.text);
+						   dtm_spec_form(builder->trans.type)->keys, "has an unknown key \"%s\"",
+						   quoted.text);
 }
 
 bool
@@ -155,7 +223,7 @@ dtm_spec_step_header(DtmSpecBuilder *builder, const char *name, size_t name_len,
 bool
 dtm_spec_step_after_begin(DtmSpecBuilder *builder)
 {
-	if (not_about_a_step(builder))
+	if (not_about_a_step(builder) || !check_form(builder, "after"))
 		return false;
 	last_branch(builder)->n_after = 0;
 	return true;
@@ -168,7 +236,7 @@ dtm_spec_step_after(DtmSpecBuilder *builder, DtmJsonKind kind, const char *value
 	bool exact;
 	int step = last_step(builder);
 
-	if (not_about_a_step(builder))
+	if (not_about_a_step(builder) || !check_form(builder, "after"))
 		return false;
 	if (kind != DTM_JSON_NUMBER || !dtm_decimal_parse(value, value_len, 0, &number, &exact) ||
 		!exact)
@@ -218,6 +286,30 @@ dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role, const ch
 	return dtm_spec_copy(builder, name, len, &builder->trans.branches[step].sql_name[role]);
 }
 
+DtmTransType
+dtm_spec_type(const DtmSpecBuilder *builder)
+{
+	return builder->trans.type;
+}
+
+const char *
+dtm_spec_role_key(const DtmSpecBuilder *builder, DtmRole role)
+{
+	return dtm_spec_form(builder->trans.type)->key[role];
+}
+
+const char *
+dtm_spec_list_name(const DtmSpecBuilder *builder)
+{
+	return dtm_spec_form(builder->trans.type)->list;
+}
+
+const char *
+dtm_spec_step_example(const DtmSpecBuilder *builder)
+{
+	return dtm_spec_form(builder->trans.type)->example;
+}
+
 int
 dtm_spec_step_count(const DtmSpecBuilder *builder)
 {
@@ -243,13 +335,13 @@ dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
 	if (trans->n_branches == 0)
-		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps", step_hint,
-							   "\"steps\" is empty");
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, dtm_spec_list_name(builder),
+							   dtm_spec_step_example(builder), "\"%s\" is empty",
+							   dtm_spec_list_name(builder));
 	for (int i = 0; i < trans->n_branches; i++)
 	{
-		if (!builder->extra[i].has_action)
-			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, i, "action", step_hint,
-								   "has no \"action\"");
+		if (!check_required(builder, i))
+			return false;
 		trans->branches[i].after = builder->extra[i].after;
 		if (!dtm_spec_pack_headers(builder, &builder->extra[i].headers, &trans->branches[i].headers))
 			return false;
@@ -270,7 +362,6 @@ dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len
 static bool
 set_action(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 {
-	last_extra(builder)->has_action = kind != DTM_JSON_NULL;
 	return set_url(builder, DTM_ROLE_FORWARD, "action", kind, value);
 }
 
@@ -278,6 +369,24 @@ static bool
 set_compensate(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 {
 	return set_url(builder, DTM_ROLE_UNDO, "compensate", kind, value);
+}
+
+static bool
+set_try(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
+{
+	return set_url(builder, DTM_ROLE_FORWARD, "try", kind, value);
+}
+
+static bool
+set_confirm(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
+{
+	return set_url(builder, DTM_ROLE_CONFIRM, "confirm", kind, value);
+}
+
+static bool
+set_cancel(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
+{
+	return set_url(builder, DTM_ROLE_UNDO, "cancel", kind, value);
 }
 
 /* Any JSON value but null is sent as it is written. */
@@ -367,26 +476,54 @@ set_retry_limit(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 static bool
 set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind kind, DtmText value)
 {
-	DtmTarget target;
-	const char *problem;
+	DtmStepExtra *extra = last_extra(builder);
 
 	if (kind == DTM_JSON_NULL)
+	{
 		value.len = 0;
+		extra->given &= (uint8_t) ~BIT(role);
+	}
 	else if (kind != DTM_JSON_STRING)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, last_step(builder), field, target_hint,
 							   "\"%s\" must be a string", field);
+	else
+		extra->given |= (uint8_t) BIT(role);
 
+	return dtm_spec_check_target(builder, last_step(builder), field, value,
+								 builder->trans.type == DTM_TYPE_MSG) &&
+		dtm_spec_copy_target(builder, value, &last_branch(builder)->url[role]);
+}
+
+bool
+dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmText value,
+					  bool topics)
+{
+	DtmTarget target;
+	const char *problem;
+
+	if (builder->error.code != DTM_SPEC_OK)
+		return false;
 	problem = dtm_target_parse(value.data, value.len, &target);
+	if (problem == NULL && topics && target.scheme == DTM_SCHEME_TOPIC)
+	{
+		problem = dtm_topic_check(target.rest.data, target.rest.len);
+		if (problem == NULL)
+			return true;
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, field, NULL, "\"%s\": %s", field,
+							   problem);
+	}
 	if (problem != NULL || target.scheme > DTM_SCHEME_SQL)
-		return refuse_target(builder, field, problem, value);
-	return dtm_spec_copy(builder, value.data, value.len, &last_branch(builder)->url[role]);
+		return refuse_target(builder, step, field, problem, value);
+	return true;
 }
 
 static bool
-refuse_target(DtmSpecBuilder *builder, const char *field, const char *problem, DtmText value)
+refuse_target(DtmSpecBuilder *builder, int step, const char *field, const char *problem,
+			  DtmText value)
 {
 	DtmQuoted quoted = dtm_spec_quote(value.data, value.len);
 	DtmSpecErrorCode code = DTM_SPEC_INVALID;
+	bool topics = builder->trans.type == DTM_TYPE_MSG && step >= 0;
 
 	if (value.len > DTM_MAX_URL_LEN)
 		code = DTM_SPEC_LIMIT;
@@ -395,8 +532,33 @@ refuse_target(DtmSpecBuilder *builder, const char *field, const char *problem, D
 		code = DTM_SPEC_UNSUPPORTED;
 		problem = "has a scheme that is not supported yet";
 	}
-	return dtm_spec_refuse(builder, code, last_step(builder), field, target_hint,
+	return dtm_spec_refuse(builder, code, step, field, topics ? msg_target_hint : target_hint,
 						   "\"%s\" %s: \"%s\"", field, problem, quoted.text);
+}
+
+/* Does a step of this type have the key at all?  It is one of fields[]. */
+static bool
+check_form(DtmSpecBuilder *builder, const char *key)
+{
+	for (size_t i = 0; i < N_FIELDS; i++)
+		if (strcmp(fields[i].key, key) == 0 && (fields[i].types & BIT(builder->trans.type)))
+			return true;
+	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, last_step(builder), key,
+						   dtm_spec_form(builder->trans.type)->keys,
+						   "\"%s\" is not for a %s transaction", key,
+						   dtm_type_name(builder->trans.type));
+}
+
+static bool
+check_required(DtmSpecBuilder *builder, int step)
+{
+	const DtmStepForm *form = dtm_spec_form(builder->trans.type);
+
+	for (int role = 0; role < DTM_ROLES; role++)
+		if ((form->required & ~builder->extra[step].given) & BIT(role))
+			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, form->key[role], form->example,
+								   "has no \"%s\"", form->key[role]);
+	return true;
 }
 
 /* Keep the list sorted and free of repetitions; hostile ones are long. */
@@ -491,7 +653,8 @@ static bool
 not_about_a_step(DtmSpecBuilder *builder)
 {
 	if (builder->trans.n_branches == 0)
-		dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps", step_hint, "there is no step yet");
+		dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, dtm_spec_list_name(builder),
+						dtm_spec_step_example(builder), "there is no step yet");
 	return builder->error.code != DTM_SPEC_OK;
 }
 

@@ -1,9 +1,9 @@
 /* -------------------------------------------------------------------------
  *
  * dtm_spec_builder.h
- *		The inside of a spec builder, shared by its two files:
- *		dtm_spec_build.c (steps, finish) and dtm_spec_options.c (options,
- *		headers, errors).
+ *		The inside of a spec builder, shared by its files:
+ *		dtm_spec_build.c (steps, finish), dtm_spec_options.c (options,
+ *		headers, errors) and dtm_spec_topic.c (subscribers).
  *
  * -------------------------------------------------------------------------
  */
@@ -28,10 +28,13 @@ typedef struct DtmHeaderList
 /* What a step needs beside its DtmBranch until it is packed. */
 typedef struct DtmStepExtra
 {
-	bool has_action; /* given, though perhaps as "" */
+	uint8_t given; /* bit per DtmRole whose target is there, though perhaps as "" */
 	DtmHeaderList headers;
-	uint16_t *after; /* sorted, each once */
-	int after_size;  /* allocated */
+	DtmText *subscribers; /* of the topic that the step names */
+	int n_subscribers;
+	int subscribers_size; /* allocated */
+	uint16_t *after;      /* sorted, each once */
+	int after_size;       /* allocated */
 } DtmStepExtra;
 
 struct DtmSpecBuilder
@@ -53,11 +56,31 @@ typedef struct DtmQuoted
 
 extern DtmQuoted dtm_spec_quote(const char *data, size_t len);
 
+/* How a step of this type is written. */
+typedef struct DtmStepForm
+{
+	const char *list;           /* name of the argument */
+	const char *key[DTM_ROLES]; /* keys of the targets, NULL = no such role */
+	uint8_t required;           /* bit per DtmRole */
+	const char *example;
+	const char *keys; /* all of them, for a hint */
+} DtmStepForm;
+
+/* NULL for a type whose steps cannot be submitted. */
+extern const DtmStepForm *dtm_spec_form(DtmTransType type);
+
 /* Memory; NULL after having recorded the error. */
 extern void *dtm_spec_alloc(DtmSpecBuilder *builder, size_t size);
 
 /* Keep a copy; counts towards the bound of the whole spec. */
 extern bool dtm_spec_copy(DtmSpecBuilder *builder, const char *data, size_t len, DtmText *out);
+
+/* Check a target of a step (-1: of the transaction), as the value of this field. */
+extern bool dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field,
+								  DtmText value, bool topics);
+
+/* Keep a target that was checked; that of a topic with its scheme in small letters. */
+extern bool dtm_spec_copy_target(DtmSpecBuilder *builder, DtmText value, DtmText *out);
 
 /* Add or replace one header of a step (-1: of the transaction). */
 extern bool dtm_spec_put_header(DtmSpecBuilder *builder, DtmHeaderList *list, int step,

@@ -76,6 +76,43 @@ dtm_spec_set_start_after(DtmSpecBuilder *builder, int64_t ms)
 }
 
 bool
+dtm_spec_set_delay(DtmSpecBuilder *builder, int64_t ms)
+{
+	if (!check_option(builder, "delay", ms, 0, DTM_MAX_OPTION_MS, "365 days"))
+		return false;
+	builder->trans.start_at = ms * 1000;
+	return true;
+}
+
+bool
+dtm_spec_set_query_prepared(DtmSpecBuilder *builder, const char *url, size_t len)
+{
+	DtmText text = {url, len > UINT32_MAX ? UINT32_MAX : (uint32_t) len};
+
+	if (len == 0)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "query_prepared",
+							   "Give the URL, or the sql: function, that knows whether the local "
+							   "part has committed.",
+							   "\"query_prepared\" must not be empty");
+	return dtm_spec_check_target(builder, -1, "query_prepared", text, false) &&
+		dtm_spec_copy(builder, url, len, &builder->trans.query_url);
+}
+
+bool
+dtm_spec_set_query_sql_name(DtmSpecBuilder *builder, const char *name, size_t len)
+{
+	return dtm_spec_copy(builder, name, len, &builder->trans.query_sql_name);
+}
+
+DtmText
+dtm_spec_query_prepared(const DtmSpecBuilder *builder)
+{
+	DtmText none = {"", 0};
+
+	return builder->trans.query_url.len > 0 ? builder->trans.query_url : none;
+}
+
+bool
 dtm_spec_set_search_path(DtmSpecBuilder *builder, const char *path, size_t len)
 {
 	if (len > DTM_MAX_SEARCH_PATH_LEN)

@@ -9,7 +9,8 @@
  *		version, type, flags, presence bits, the present TRANS_ fields in the
  *		order of their bits, number of branches, number of all "after"
  *		entries together, then per branch: presence bits and the present
- *		BRANCH_ fields in the order of their bits.
+ *		BRANCH_ fields in the order of their bits.  A subscriber of a topic
+ *		has its number, from 1, and the first of them the topic's name.
  *
  * Not here: what makes a spec valid for people (dtm_spec_build.c).  Runs in
  * backends and in the coordinator.
@@ -44,18 +45,21 @@
 #define BRANCH_SQL_NAME(role) (0x080 << (role))
 #define BRANCH_REQUEST_TIMEOUT 0x400
 #define BRANCH_RETRY_LIMIT 0x800
-#define BRANCH_ALL 0xFFF
+#define BRANCH_SUBSCRIBER 0x1000
+#define BRANCH_ALL 0x1FFF
 
 #define MICROSECONDS_PER_MS 1000
-#define BRANCH_ID_LEN 5 /* up to "1000", and room for the NUL of snprintf */
+#define BRANCH_ID_LEN 10 /* up to "1000-1000" */
 
 static void write_spec(DtmWriter *writer, const DtmTrans *trans);
 static void write_branch(DtmWriter *writer, const DtmBranch *branch);
 static void read_options(DtmReader *reader, DtmTrans *trans);
-static void read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches,
+static bool read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches,
 						uint16_t **after, size_t *after_left);
 static DtmText read_headers(DtmReader *reader);
-static void branch_id(char *buffer, int number, DtmText *id);
+static void read_subscriber(DtmReader *reader, const DtmTrans *trans, int index);
+static void number_branches(DtmTrans *trans, char *ids);
+static size_t put_number(char *buffer, int number);
 static void fill_ops(DtmTrans *trans);
 
 DtmRc
@@ -114,11 +118,15 @@ dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans
 
 	for (size_t i = 0; i < n_branches; i++)
 	{
-		branch_id(ids + i * BRANCH_ID_LEN, (int) i + 1, &trans->branches[i].branch_id);
-		read_branch(&reader, &trans->branches[i], (int) i, (int) n_branches, &after, &n_after);
+		bool is_subscriber =
+			read_branch(&reader, &trans->branches[i], (int) i, (int) n_branches, &after, &n_after);
+
+		if (is_subscriber)
+			read_subscriber(&reader, trans, (int) i);
 	}
 	if (reader.bad || n_after != 0 || dtm_reader_left(&reader) != 0)
 		return DTM_INVALID;
+	number_branches(trans, ids);
 	fill_ops(trans);
 	return dtm_spec_order_check(trans->branches, trans->n_branches, arena, NULL);
 }
@@ -199,6 +207,7 @@ write_branch(DtmWriter *writer, const DtmBranch *branch)
 	bits |= branch->headers.len > 0 ? BRANCH_HEADERS : 0;
 	bits |= branch->request_timeout_ms > 0 ? BRANCH_REQUEST_TIMEOUT : 0;
 	bits |= branch->retry_limit >= 0 ? BRANCH_RETRY_LIMIT : 0;
+	bits |= branch->subscriber > 0 ? BRANCH_SUBSCRIBER : 0;
 	for (int role = 0; role < DTM_ROLES; role++)
 	{
 		bits |= branch->url[role].len > 0 ? BRANCH_URL(role) : 0;
@@ -228,6 +237,10 @@ write_branch(DtmWriter *writer, const DtmBranch *branch)
 		dtm_put_number(writer, (uint64_t) branch->request_timeout_ms);
 	if (bits & BRANCH_RETRY_LIMIT)
 		dtm_put_number(writer, (uint64_t) branch->retry_limit);
+	if (bits & BRANCH_SUBSCRIBER)
+		dtm_put_number(writer, branch->subscriber);
+	if (branch->subscriber == 1)
+		dtm_put_text(writer, branch->topic);
 }
 
 /* Everything before the branches. */
@@ -272,14 +285,15 @@ read_options(DtmReader *reader, DtmTrans *trans)
 		: trans->created_at + start_after_us;
 }
 
-static void
+/* All fields but those of a subscriber; true when they follow. */
+static bool
 read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uint16_t **after,
 			size_t *after_left)
 {
 	uint64_t bits = dtm_get_number(reader, BRANCH_ALL);
 	DtmText none = {"", 0};
 
-	branch->name = branch->headers = none;
+	branch->name = branch->headers = branch->topic = none;
 	branch->retry_limit = -1;
 	if (bits & BRANCH_PAYLOAD)
 		branch->payload = dtm_get_text(reader, DTM_MAX_PAYLOAD_LEN);
@@ -298,7 +312,7 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 		if (n > *after_left)
 		{
 			reader->bad = true;
-			return;
+			return false;
 		}
 		for (size_t i = 0; i < n; i++)
 		{
@@ -320,6 +334,28 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 		branch->request_timeout_ms = (int32_t) dtm_get_number(reader, INT32_MAX);
 	if (bits & BRANCH_RETRY_LIMIT)
 		branch->retry_limit = (int32_t) dtm_get_number(reader, INT32_MAX);
+	return (bits & BRANCH_SUBSCRIBER) != 0;
+}
+
+/* Subscribers of one step follow each other, numbered without a gap. */
+static void
+read_subscriber(DtmReader *reader, const DtmTrans *trans, int index)
+{
+	DtmBranch *branch = &trans->branches[index];
+
+	branch->subscriber = (uint16_t) dtm_get_number(reader, DTM_MAX_STEPS);
+	if (trans->type != DTM_TYPE_MSG || branch->subscriber == 0)
+		reader->bad = true;
+	else if (branch->subscriber == 1)
+	{
+		branch->topic = dtm_get_text(reader, DTM_MAX_TOPIC_LEN);
+		if (branch->topic.len == 0)
+			reader->bad = true;
+	}
+	else if (index == 0 || branch[-1].subscriber != branch->subscriber - 1)
+		reader->bad = true;
+	else
+		branch->topic = branch[-1].topic;
 }
 
 /* Pairs end up as lines of a request, so they may not carry a line break. */
@@ -344,19 +380,45 @@ read_headers(DtmReader *reader)
 	return headers;
 }
 
-/* DTM's form: at least two digits, counted from 1. */
+/* DTM's form: the step, and the subscriber behind it when the topic has several. */
 static void
-branch_id(char *buffer, int number, DtmText *id)
+number_branches(DtmTrans *trans, char *ids)
 {
-	uint32_t len = number < 100 ? 2 : number < 1000 ? 3 : 4;
+	int step = 0;
 
-	for (uint32_t i = len; i > 0; i--)
+	for (int i = 0; i < trans->n_branches; i++)
+	{
+		DtmBranch *branch = &trans->branches[i];
+		bool several = branch->subscriber > 1 ||
+			(branch->subscriber == 1 && i + 1 < trans->n_branches && branch[1].subscriber == 2);
+		char *id = ids + i * BRANCH_ID_LEN;
+		size_t len;
+
+		if (branch->subscriber <= 1)
+			step++;
+		len = put_number(id, step);
+		if (several)
+		{
+			id[len++] = '-';
+			len += put_number(id + len, branch->subscriber);
+		}
+		branch->branch_id.data = id;
+		branch->branch_id.len = (uint32_t) len;
+	}
+}
+
+/* At least two digits, counted from 1. */
+static size_t
+put_number(char *buffer, int number)
+{
+	size_t len = number < 100 ? 2 : number < 1000 ? 3 : 4;
+
+	for (size_t i = len; i > 0; i--)
 	{
 		buffer[i - 1] = (char) ('0' + number % 10);
 		number /= 10;
 	}
-	id->data = buffer;
-	id->len = len;
+	return len;
 }
 
 /* Which op a role is in this mode, and the status a transaction begins in. */

@@ -36,7 +36,7 @@ typedef struct DtmOpState
 typedef struct DtmBranch
 {
 	/* spec, immutable */
-	DtmText branch_id;           /* "01", "02", ... */
+	DtmText branch_id;           /* "01", "02", ...; "01-01" of a topic with several subscribers */
 	DtmText name;                /* given by the user, may be empty */
 	DtmText payload;             /* bytes sent as body; data NULL = none */
 	DtmText headers;             /* packed pairs, see dtm_spec.h; may be empty */
@@ -47,6 +47,8 @@ typedef struct DtmBranch
 	uint16_t n_after;
 	int32_t request_timeout_ms; /* 0 = the transaction's */
 	int32_t retry_limit;        /* -1 = the transaction's */
+	uint16_t subscriber;        /* of a topic: 1, 2, ... within the step; 0 = not of a topic */
+	DtmText topic;              /* its name, or empty */
 
 	/* state */
 	DtmOpState state[DTM_ROLES];

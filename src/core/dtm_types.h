@@ -132,6 +132,7 @@ typedef int64_t DtmTime;
 #define DTM_MAX_STEPS 1000
 #define DTM_MAX_URL_LEN 2048
 #define DTM_MAX_NAME_LEN 128
+#define DTM_MAX_TOPIC_LEN 128
 #define DTM_MAX_HEADERS 32      /* per step or per transaction */
 #define DTM_MAX_HEADER_LEN 4096 /* name and value together */
 #define DTM_MAX_PAYLOAD_LEN (1024 * 1024)

@@ -27,6 +27,7 @@ static bool walk_after(DtmSpecBuilder *builder, json_t *after);
 static bool walk_payload(DtmSpecBuilder *builder, json_t *value);
 static bool walk_request(DtmSpecBuilder *builder, json_t *request, uint32_t *flags);
 static bool wire_custom_data(DtmSpecBuilder *builder, json_t *request, json_t **custom);
+static bool wire_delay(DtmSpecBuilder *builder, json_t *custom);
 static bool wire_order(DtmSpecBuilder *builder, json_t *orders, size_t step);
 static bool wire_orders_check(DtmSpecBuilder *builder, json_t *orders);
 static bool wire_payloads(DtmSpecBuilder *builder, json_t *request);
@@ -50,12 +51,12 @@ dtm_steps_json(DtmSpecBuilder *builder, const char *text, size_t len, uint32_t *
 							   "\"steps\" is not JSON: line %d: %.150s", error.line, error.text);
 	if (json_is_array(root))
 		ok = walk_steps(builder, root, false, NULL);
-	else if (json_is_object(root))
+	else if (json_is_object(root) && dtm_spec_type(builder) != DTM_TYPE_TCC)
 		ok = walk_request(builder, root, flags);
 	else
-		ok = dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
-							 "Give an array like [{\"action\": \"http://...\"}].",
-							 "\"steps\" is not an array");
+		ok = dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, dtm_spec_list_name(builder),
+							 dtm_spec_step_example(builder), "\"%s\" is not an array",
+							 dtm_spec_list_name(builder));
 	json_decref(root);
 	return ok;
 }
@@ -69,9 +70,8 @@ walk_steps(DtmSpecBuilder *builder, json_t *steps, bool wire, json_t *orders)
 	json_array_foreach(steps, i, step)
 	{
 		if (!json_is_object(step))
-			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, (int) i, "steps",
-								   "Each step is an object like {\"action\": \"http://...\"}.",
-								   "is not an object");
+			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, (int) i, dtm_spec_list_name(builder),
+								   dtm_spec_step_example(builder), "is not an object");
 		if (!dtm_spec_step_begin(builder) || !walk_members(builder, step, wire) ||
 			!wire_order(builder, orders, i))
 			return false;
@@ -186,8 +186,11 @@ walk_request(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
 		*flags |= DTM_FLAG_CONCURRENT;
 		orders = json_object_get(custom, "orders");
 	}
-	ok = walk_steps(builder, steps, true, orders) && wire_orders_check(builder, orders) &&
-		wire_payloads(builder, request) && wire_options(builder, request, flags) &&
+	if (dtm_spec_type(builder) == DTM_TYPE_MSG)
+		orders = NULL; /* DTM ignores them there, too */
+	ok = wire_delay(builder, custom) && walk_steps(builder, steps, true, orders) &&
+		wire_orders_check(builder, orders) && wire_payloads(builder, request) &&
+		wire_options(builder, request, flags) &&
 		wire_headers(builder, json_object_get(request, "branch_headers"));
 	json_decref(custom);
 	dtm_spec_set_flags(builder, *flags);
@@ -211,6 +214,23 @@ wire_custom_data(DtmSpecBuilder *builder, json_t *request, json_t **custom)
 	*custom = NULL;
 	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "custom_data", NULL,
 						   "\"custom_data\" is not the text of a JSON object");
+}
+
+/* Seconds that a msg waits before its first delivery. */
+static bool
+wire_delay(DtmSpecBuilder *builder, json_t *custom)
+{
+	int64_t number;
+
+	if (dtm_spec_type(builder) != DTM_TYPE_MSG)
+		return true;
+	if (!wire_number(builder, custom, "delay", &number))
+		return false;
+	if (number > INT64_MAX / 1000)
+		number = INT64_MAX / 1000; /* too much in any case */
+	else if (number < INT64_MIN / 1000)
+		number = INT64_MIN / 1000;
+	return number == 0 || dtm_spec_set_delay(builder, number * 1000);
 }
 
 /* "orders": {"3": [1, 2]} is the "after" of step 3. */

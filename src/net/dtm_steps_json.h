@@ -17,9 +17,11 @@
  * Walk one of
  *		[{"action": ..., "compensate": ..., "payload": ...}, ...]
  *		{"steps": [{"action": ..., "compensate": ...}], "payloads": ["..."], ...}
- * The second is what DTM's clients send (DTM protocol, 2.3 and 2.4): step i
+ * with the keys of the type of the builder; a tcc has the first only.  The
+ * second is what the clients of DTM send (DTM protocol, 2.3 and 2.4): step i
  * takes payload i, verbatim, of "payloads" followed by the non-empty "data"
- * of the steps; custom_data holds "concurrent" and "orders"; request_timeout,
+ * of the steps; custom_data holds "concurrent" and "orders" (of a msg
+ * "concurrent" and "delay", seconds); request_timeout,
  * retry_interval and timeout_to_fail are seconds and, like retry_limit, 0
  * when not given; branch_headers go with every call.  Its other members are
  * left to the caller.  DTM_FLAG_CONCURRENT and, with a retry_limit,

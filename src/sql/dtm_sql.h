@@ -20,6 +20,28 @@
 /* Memory of the core from a context; NULL instead of an ERROR when there is none. */
 extern DtmArena dtm_sql_arena(MemoryContext context);
 
+/* Numbers of the trailing arguments that every submit has, relative to the first. */
+enum
+{
+	DTM_OPTION_REQUEST_TIMEOUT,
+	DTM_OPTION_RETRY_INTERVAL,
+	DTM_OPTION_RETRY_LIMIT,
+	DTM_OPTION_TIMEOUT_TO_FAIL,
+	DTM_OPTION_HEADERS,
+	DTM_OPTION_START_AFTER
+};
+
+/* Hand them to the builder; first is the number of the first of them. */
+extern void dtm_sql_take_options(FunctionCallInfo fcinfo, int first, DtmSpecBuilder *builder);
+
+/*
+ * Store what the builder made, in the first status of its type, or find that
+ * it is there already; gid NULL = a new one.  Returns the gid.
+ */
+extern text *dtm_sql_store(DtmSpecBuilder *builder, char *gid);
+
+extern char *dtm_sql_new_gid(void);
+
 /* Throw what the builder refused: its message, field and hint with the right SQLSTATE. */
 extern void dtm_sql_spec_error(const DtmSpecError *error);
 
@@ -38,6 +60,18 @@ extern void dtm_sql_headers(DtmSpecBuilder *builder, Jsonb *headers);
  * the step.
  */
 extern void dtm_sql_check_targets(DtmSpecBuilder *builder);
+
+/*
+ * Likewise one target; prefix and field say where it is.  The qualified name
+ * of the function of a sql: target, else NULL.
+ */
+extern char *dtm_sql_check_url(const char *prefix, const char *field, DtmText url);
+
+/* Does a step name a topic? */
+extern bool dtm_sql_has_topics(const DtmSpecBuilder *builder);
+
+/* A branch for each subscriber; 42704 when a topic has none. */
+extern void dtm_sql_expand_topics(DtmSpecBuilder *builder);
 
 /*
  * The transaction of a gid that the current role may steer.  42704 when

@@ -1,7 +1,8 @@
 /* -------------------------------------------------------------------------
  *
  * dtm_sql_steer.c
- *		Steering: dtm_retry, dtm_stop, dtm_purge, dtm_pause, dtm_resume.
+ *		Steering: dtm_submit, dtm_abort, dtm_retry, dtm_stop, dtm_purge,
+ *		dtm_pause, dtm_resume.
  *
  * All of it is transactional: rows are changed by the caller's transaction,
  * and the coordinator is woken by its commit.
@@ -10,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "commands/async.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -17,10 +19,15 @@
 #include "utils/timestamp.h"
 
 #include "dtm_compat.h"
+#include "dtm_engine.h"
+#include "dtm_settings.h"
 #include "dtm_shmem.h"
 #include "dtm_sql.h"
+#include "dtm_state.h"
 #include "dtm_wake.h"
 
+PG_FUNCTION_INFO_V1(dtm_sql_submit);
+PG_FUNCTION_INFO_V1(dtm_sql_abort);
 PG_FUNCTION_INFO_V1(dtm_sql_retry);
 PG_FUNCTION_INFO_V1(dtm_sql_stop);
 PG_FUNCTION_INFO_V1(dtm_sql_purge);
@@ -36,6 +43,126 @@ reason_argument(FunctionCallInfo fcinfo, int n, const char *when_null)
 
 	reason[pg_mbcliplen(reason, strlen(reason), DTM_MAX_ERROR_LEN)] = '\0';
 	return reason;
+}
+
+static char *
+gid_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"gid\" must not be NULL")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
+/* The caller's transaction, with its row locked unless it is final. */
+static void
+lock_own(const char *gid, bool with_body, DtmFound *found)
+{
+	dtm_sql_find_own(gid, with_body, found);
+
+	/* it may finish between the look and the lock */
+	if (!dtm_status_is_final(found->status) && !dtm_store_lock(found->id, found))
+		dtm_sql_find_own(gid, with_body, found);
+}
+
+/* It has failed by our hand: no coordinator will say so. */
+static void
+store_failed(const char *gid, const DtmFound *found, const char *reason)
+{
+	dtm_store_stop(found, reason);
+	if (dtm_notify)
+		Async_Notify("dtm", psprintf("%s %s", gid, dtm_status_name(DTM_STATUS_FAILED)));
+}
+
+static void
+refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
+{
+	bool unasked = kind == DTM_EVENT_SUBMIT && found->type == DTM_TYPE_TCC &&
+		found->status == DTM_STATUS_PREPARED;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s transaction \"%s\" cannot be %s: its status is \"%s\"",
+					dtm_type_name(found->type), gid,
+					kind == DTM_EVENT_SUBMIT ? "submitted" : "aborted",
+					dtm_status_name(found->status)),
+			 unasked ? errhint("It is submitted by itself once every Try has succeeded.") : 0));
+}
+
+/*
+ * The second phase, decided by the owner: the engine's rules say what comes
+ * next, and the coordinator goes on from there when we commit.
+ */
+static Datum
+decide(FunctionCallInfo fcinfo, DtmEventKind kind, const char *reason)
+{
+	char *gid = gid_argument(fcinfo);
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmFound found;
+	DtmTrans trans;
+	DtmEvent event;
+	DtmRc rc;
+
+	lock_own(gid, true, &found);
+	dtm_sql_unpack(found.spec, found.state, found.created_at, &trans);
+	trans.status = found.status;
+	if (found.reason != NULL)
+	{
+		trans.reason.data = found.reason;
+		trans.reason.len = (uint32_t) strlen(found.reason);
+	}
+	memset(&event, 0, sizeof(event));
+	event.kind = kind;
+	if (reason != NULL)
+	{
+		event.reason.data = reason;
+		event.reason.len = (uint32_t) strlen(reason);
+	}
+	rc = dtm_engine_steer(&trans, &event, GetCurrentTimestamp(), &arena);
+	if (rc == DTM_STATE)
+		refuse(gid, &found, kind);
+	if (rc != DTM_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+
+	if (trans.status != found.status)
+	{
+		char *now_reason =
+			trans.reason.len == 0 ? NULL : pnstrdup(trans.reason.data, trans.reason.len);
+
+		if (trans.status == DTM_STATUS_FAILED)
+			store_failed(gid, &found, now_reason);
+		else
+		{
+			char *state = palloc(dtm_state_bound(&trans));
+			size_t len = dtm_state_pack(&trans, state);
+
+			dtm_store_steer(found.id, trans.status, state, len, now_reason);
+		}
+		dtm_wake_at_commit(found.id);
+	}
+	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(trans.status)));
+}
+
+/*
+ * dtm_submit(gid) - the second phase of a prepared transaction.  Returns the
+ * status.  No effect on one that is submitted; 55000 in any other status, and
+ * for a tcc whose Try calls the coordinator runs; 22004, 42704, 42501.
+ */
+Datum
+dtm_sql_submit(PG_FUNCTION_ARGS)
+{
+	return decide(fcinfo, DTM_EVENT_SUBMIT, NULL);
+}
+
+/*
+ * dtm_abort(gid, reason) - gives a prepared transaction up: a msg has failed
+ * at once, a tcc or xa is aborting.  Returns the status.  No effect on one
+ * that is aborting; 55000 in any other status; 22004, 42704, 42501.
+ */
+Datum
+dtm_sql_abort(PG_FUNCTION_ARGS)
+{
+	return decide(fcinfo, DTM_EVENT_ABORT, PG_ARGISNULL(1) ? NULL : reason_argument(fcinfo, 1, ""));
 }
 
 /*
@@ -69,24 +196,16 @@ Datum
 dtm_sql_stop(PG_FUNCTION_ARGS)
 {
 	DtmFound found;
-	char *gid;
+	char *gid = gid_argument(fcinfo);
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"gid\" must not be NULL")));
-	gid = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	dtm_sql_find_own(gid, false, &found);
-
-	/* it may finish between the look and the lock */
-	if (!dtm_status_is_final(found.status) && !dtm_store_lock(found.id, &found))
-		dtm_sql_find_own(gid, false, &found);
+	lock_own(gid, false, &found);
 	if (found.status == DTM_STATUS_SUCCEED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("transaction \"%s\" has succeeded already", gid)));
 	if (found.status != DTM_STATUS_FAILED)
 	{
-		dtm_store_stop(&found, reason_argument(fcinfo, 1, "stopped by dtm_stop()"));
+		store_failed(gid, &found, reason_argument(fcinfo, 1, "stopped by dtm_stop()"));
 		dtm_wake_at_commit(found.id);
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(DTM_STATUS_FAILED)));

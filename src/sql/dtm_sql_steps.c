@@ -251,7 +251,7 @@ dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
 	JsonbValue value;
 	int step = 0;
 
-	if (JB_ROOT_IS_OBJECT(steps))
+	if (JB_ROOT_IS_OBJECT(steps) && dtm_spec_type(builder) != DTM_TYPE_TCC)
 	{
 		StringInfoData chars;
 
@@ -262,9 +262,8 @@ dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
 	}
 	if (!JB_ROOT_IS_ARRAY(steps) || JB_ROOT_IS_SCALAR(steps))
 		check(builder,
-			  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
-							  "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
-							  "\"steps\" is not an array"));
+			  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps", dtm_spec_step_example(builder),
+							  "\"%s\" is not an array", dtm_spec_list_name(builder)));
 
 	it = JsonbIteratorInit(&steps->root);
 	(void) JsonbIteratorNext(&it, &value, true);
@@ -273,8 +272,7 @@ dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
 			check(builder,
 				  dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "steps",
-								  "Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
-								  "step %d is not an object", step));
+								  dtm_spec_step_example(builder), "step %d is not an object", step));
 		check(builder, dtm_spec_step_begin(builder));
 		walk_step(builder, value.val.binary.data);
 		step++;
@@ -327,15 +325,16 @@ current_policy(void)
 	return policy;
 }
 
-static const char *
-role_word(DtmRole role)
+/* Which target a message is about: "step 2: " and the key, or "" and "query_prepared". */
+typedef struct TargetPlace
 {
-	return role == DTM_ROLE_UNDO ? "compensate" : "action";
-}
+	const char *prefix;
+	const char *field;
+} TargetPlace;
 
 /* Looking a name up in a schema without USAGE is an error that does not know the step. */
 static void
-check_schema(int step, DtmRole role, List *names)
+check_schema(const TargetPlace *place, List *names)
 {
 	char *name = strVal(linitial(names));
 	Oid schema = list_length(names) > 1 ? get_namespace_oid(name, true) : InvalidOid;
@@ -345,13 +344,13 @@ check_schema(int step, DtmRole role, List *names)
 										  CStringGetTextDatum("USAGE"))))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("step %d: permission denied for schema %s in \"%s\"", step,
-						quote_identifier(name), role_word(role))));
+				 errmsg("%spermission denied for schema %s in \"%s\"", place->prefix,
+						quote_identifier(name), place->field)));
 }
 
-/* Resolve one sql: target with the caller's search_path and rights. */
-static void
-resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
+/* Resolve one sql: target with the caller's search_path and rights: its qualified name. */
+static char *
+resolve_function(const TargetPlace *place, DtmText name)
 {
 	char *given = pnstrdup(name.data, name.len);
 	List *names = dtm_qualified_names(given);
@@ -363,13 +362,13 @@ resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
 	bool usable;
 	char *qualified;
 
-	check_schema(step, role, names);
+	check_schema(place, names);
 	function = LookupFuncName(names, 1, types, true);
 	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("step %d: \"%s\" names function %s(jsonb), which does not exist", step,
-						role_word(role), given),
+				 errmsg("%s\"%s\" names function %s(jsonb), which does not exist", place->prefix,
+						place->field, given),
 				 errhint(
 					 "A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
@@ -387,47 +386,68 @@ resolve_function(DtmSpecBuilder *builder, int step, DtmRole role, DtmText name)
 	if (!usable)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("step %d: \"%s\" names %s(jsonb), which cannot be a branch", step,
-						role_word(role), qualified),
+				 errmsg("%s\"%s\" names %s(jsonb), which cannot be a branch", place->prefix,
+						place->field, qualified),
 				 errhint(
 					 "A sql: target is a function with one argument of type jsonb that returns void or jsonb.")));
 	if (dtm_function_aclcheck(function, GetUserId()) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("step %d: permission denied for function %s(jsonb) in \"%s\"", step,
-						qualified, role_word(role))));
-	check(builder, dtm_spec_step_sql_name(builder, step, role, qualified, strlen(qualified)));
+				 errmsg("%spermission denied for function %s(jsonb) in \"%s\"", place->prefix,
+						qualified, place->field)));
+	return qualified;
+}
+
+char *
+dtm_sql_check_url(const char *prefix, const char *field, DtmText url)
+{
+	TargetPlace where = {prefix, field};
+	const TargetPlace *place = &where;
+	DtmTarget target;
+
+	/* malformed ones were refused by the builder */
+	if (url.len == 0 || dtm_target_parse(url.data, url.len, &target) != NULL ||
+		target.scheme == DTM_SCHEME_TOPIC)
+		return NULL;
+	if (target.scheme == DTM_SCHEME_SQL)
+		return resolve_function(place, target.rest);
+	if (!dtm_policy_allows_target(current_policy(), &target))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("%s\"%s\" is not allowed: %.*s", place->prefix, place->field, (int) url.len,
+						url.data),
+				 errhint("The setting dtm.allowed_targets says which hosts may be called.")));
+	return NULL;
 }
 
 void
 dtm_sql_check_targets(DtmSpecBuilder *builder)
 {
-	static const DtmRole roles[] = {DTM_ROLE_FORWARD, DTM_ROLE_UNDO};
-	bool has_sql = false;
+	char *function;
+
+	/* whom a topic leads to must make no difference to what was asked for */
+	bool has_sql = dtm_sql_has_topics(builder);
 
 	for (int step = 0; step < dtm_spec_step_count(builder); step++)
 	{
-		for (size_t i = 0; i < lengthof(roles); i++)
-		{
-			DtmText url = dtm_spec_step_url(builder, step, roles[i]);
-			DtmTarget target;
+		char *prefix = psprintf("step %d: ", dtm_spec_step_number(builder, step));
 
-			/* malformed ones were refused by the builder */
-			if (url.len == 0 || dtm_target_parse(url.data, url.len, &target) != NULL)
+		for (int role = 0; role < DTM_ROLES; role++)
+		{
+			function = dtm_sql_check_url(prefix, dtm_spec_role_key(builder, (DtmRole) role),
+										 dtm_spec_step_url(builder, step, (DtmRole) role));
+			if (function == NULL)
 				continue;
-			if (target.scheme == DTM_SCHEME_SQL)
-			{
-				resolve_function(builder, step, roles[i], target.rest);
-				has_sql = true;
-			}
-			else if (!dtm_policy_allows_target(current_policy(), &target))
-				ereport(ERROR,
-						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						 errmsg("step %d: \"%s\" is not allowed: %.*s", step, role_word(roles[i]),
-								(int) url.len, url.data),
-						 errhint(
-							 "The setting dtm.allowed_targets says which hosts may be called.")));
+			check(builder,
+				  dtm_spec_step_sql_name(builder, step, (DtmRole) role, function, strlen(function)));
+			has_sql = true;
 		}
+	}
+	function = dtm_sql_check_url("", "query_prepared", dtm_spec_query_prepared(builder));
+	if (function != NULL)
+	{
+		check(builder, dtm_spec_set_query_sql_name(builder, function, strlen(function)));
+		has_sql = true;
 	}
 	if (has_sql)
 		check(builder,

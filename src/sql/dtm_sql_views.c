@@ -83,8 +83,13 @@ dtm_sql_spec_options(PG_FUNCTION_ARGS)
 	if (trans.retry_limit >= 0)
 		appendStringInfo(&out, "%s\"retry_limit\": %d", out.len > 1 ? ", " : "", trans.retry_limit);
 	append_ms(&out, "timeout_to_fail", trans.timeout_to_fail_ms);
-	append_ms(&out, "start_after", trans.start_at / 1000);
+	append_ms(&out, trans.type == DTM_TYPE_MSG ? "delay" : "start_after", trans.start_at / 1000);
 	append_headers(&out, trans.headers);
+	if (trans.query_url.len > 0)
+	{
+		appendStringInfo(&out, "%s\"query_prepared\": ", out.len > 1 ? ", " : "");
+		escape_json(&out, pnstrdup(trans.query_url.data, trans.query_url.len));
+	}
 	appendStringInfoChar(&out, '}');
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(out.data)));
 }
@@ -162,37 +167,42 @@ Datum
 dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 {
 	DtmTrans trans;
-	DtmBranch *worst = NULL;
-	int worst_role = 0;
-	uint32 failures = 0;
-	DtmOpState *op;
+	DtmText branch_id = {"00", 2};
+	DtmText url;
+	const char *op_name = "";
+	const DtmOpState *worst;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_NULL();
 	if (!dtm_sql_try_unpack(PG_GETARG_BYTEA_PP(1), PG_GETARG_BYTEA_PP(2), PG_GETARG_TIMESTAMPTZ(0),
 							&trans))
 		PG_RETURN_TEXT_P(cstring_to_text(DTM_SQL_UNREADABLE));
+
+	/* the check-back of a msg that waits for its submit */
+	worst = &trans.query;
+	url = trans.query_url;
+	op_name = dtm_op_name(trans.type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW);
 	for (int i = 0; i < trans.n_branches; i++)
 	{
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
-			op = &trans.branches[i].state[role];
-			if (op->status == DTM_OP_PREPARED && op->failures > failures)
+			const DtmOpState *op = &trans.branches[i].state[role];
+
+			if (op->status == DTM_OP_PREPARED && op->failures > worst->failures)
 			{
-				worst = &trans.branches[i];
-				worst_role = role;
-				failures = op->failures;
+				worst = op;
+				branch_id = trans.branches[i].branch_id;
+				url = trans.branches[i].url[role];
+				op_name = dtm_op_name((DtmOp) trans.branches[i].op[role]);
 			}
 		}
 	}
-	if (worst == NULL)
+	if (worst->failures == 0)
 		PG_RETURN_NULL();
-	op = &worst->state[worst_role];
-	PG_RETURN_TEXT_P(cstring_to_text(
-		psprintf("branch %.*s %s %.*s: %.*s (%u failures in a row)", (int) worst->branch_id.len,
-				 worst->branch_id.data, dtm_op_name((DtmOp) worst->op[worst_role]),
-				 (int) worst->url[worst_role].len, worst->url[worst_role].data,
-				 (int) op->last_error.len, op->last_error.data, failures)));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("branch %.*s %s %.*s: %.*s (%u failures in a row)",
+											  (int) branch_id.len, branch_id.data, op_name,
+											  (int) url.len, url.data, (int) worst->last_error.len,
+											  worst->last_error.data, worst->failures)));
 }
 
 /* ---- workers ---- */

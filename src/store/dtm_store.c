@@ -139,6 +139,14 @@ dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, D
 	live[2] = TimestampTzGetDatum(next_run_at);
 	live[3] = TimestampTzGetDatum(created_at);
 	dtm_plan_execute(PLAN_INSERT_LIVE, live, NULL, false, false);
+
+	/* the coordinator would only get to it with its next sweep if a crash kept it from noting the time */
+	if (next_run_at > created_at)
+	{
+		Datum timer[2] = {live[2], live[0]};
+
+		dtm_plan_execute(PLAN_TIMER_ONE, timer, NULL, false, false);
+	}
 	return true;
 }
 
@@ -155,6 +163,22 @@ copy_varlena(int column, MemoryContext context)
 		return NULL;
 	old = MemoryContextSwitchTo(context);
 	copy = PG_DETOAST_DATUM_COPY(value);
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+/* Likewise, of a text column. */
+static char *
+copy_text(int column, MemoryContext context)
+{
+	text *value = (text *) copy_varlena(column, context);
+	MemoryContext old;
+	char *copy;
+
+	if (value == NULL)
+		return NULL;
+	old = MemoryContextSwitchTo(context);
+	copy = text_to_cstring(value);
 	MemoryContextSwitchTo(old);
 	return copy;
 }
@@ -188,18 +212,9 @@ dtm_store_find(const char *gid, bool with_body, DtmFound *found)
 		found->parked = DatumGetBool(dtm_plan_value(0, 7, NULL));
 		if (with_body)
 		{
-			text *reason;
-
 			found->spec = (bytea *) copy_varlena(8, caller);
 			found->state = (bytea *) copy_varlena(9, caller);
-			reason = (text *) copy_varlena(10, caller);
-			if (reason != NULL)
-			{
-				MemoryContext old = MemoryContextSwitchTo(caller);
-
-				found->reason = text_to_cstring(reason);
-				MemoryContextSwitchTo(old);
-			}
+			found->reason = copy_text(10, caller);
 			found->result = (Jsonb *) copy_varlena(11, caller);
 		}
 	}
@@ -210,6 +225,7 @@ dtm_store_find(const char *gid, bool with_body, DtmFound *found)
 bool
 dtm_store_lock(int64 id, DtmFound *found)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
 	Datum values[1] = {Int64GetDatum(id)};
 	bool exists;
@@ -220,6 +236,8 @@ dtm_store_lock(int64 id, DtmFound *found)
 	{
 		found->status = (DtmStatus) DatumGetInt16(dtm_plan_value(0, 1, NULL));
 		found->parked = DatumGetBool(dtm_plan_value(0, 2, NULL));
+		found->state = (bytea *) copy_varlena(3, caller);
+		found->reason = copy_text(4, caller);
 	}
 	dtm_store_end(&scope);
 	return exists;
@@ -250,8 +268,27 @@ dtm_store_stop(const DtmFound *found, const char *reason)
 	values[2] = Int16GetDatum((int16) DTM_STATUS_FAILED);
 	values[3] = TimestampTzGetDatum(found->created_at);
 	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[5] = CStringGetTextDatum(reason);
-	dtm_plan_execute(PLAN_STOP, values, NULL, false, true);
+	values[5] = reason == NULL ? (Datum) 0 : CStringGetTextDatum(reason);
+	dtm_plan_execute(PLAN_STOP, values, reason == NULL ? "     n" : NULL, false, true);
+	dtm_store_end(&scope);
+}
+
+void
+dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len, const char *reason)
+{
+	DtmStoreScope scope;
+	bytea *bytes = palloc(VARHDRSZ + state_len);
+	Datum values[5];
+
+	SET_VARSIZE(bytes, VARHDRSZ + state_len);
+	memcpy(VARDATA(bytes), state, state_len);
+	dtm_store_begin(&scope);
+	values[0] = Int64GetDatum(id);
+	values[1] = Int16GetDatum((int16) status);
+	values[2] = PointerGetDatum(bytes);
+	values[3] = reason == NULL ? (Datum) 0 : CStringGetTextDatum(reason);
+	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	dtm_plan_execute(PLAN_STEER, values, reason == NULL ? "   n " : NULL, false, true);
 	dtm_store_end(&scope);
 }
 

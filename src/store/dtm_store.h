@@ -71,13 +71,36 @@ typedef struct DtmFound
  */
 extern bool dtm_store_find(const char *gid, bool with_body, DtmFound *found);
 
-/* Lock the row of an unfinished transaction; false when it is finished. */
+/*
+ * Lock the row of an unfinished transaction, and take status, state and
+ * reason from it anew; false when it is finished.
+ */
 extern bool dtm_store_lock(int64 id, DtmFound *found);
 
 /* An unfinished transaction is due now, and not parked; false when it is finished. */
 extern bool dtm_store_mark_retry(int64 id);
+
+/* Failed, with the state as it is; reason may be NULL. */
 extern void dtm_store_stop(const DtmFound *found, const char *reason);
+
+/*
+ * Another status for a locked, unfinished transaction, due at once; the
+ * coordinator finds its copy of the row outdated.  reason may be NULL.
+ */
+extern void dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len,
+							const char *reason);
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
+
+/* ---- topics (backends); dtm_store_topic.c ---- */
+
+/* False when the subscription is there already; remark may be NULL. */
+extern bool dtm_store_topic_add(const char *topic, const char *url, const char *remark);
+
+/* url NULL: all of the topic.  False when there is none. */
+extern bool dtm_store_topic_remove(const char *topic, const char *url);
+
+/* The subscribers, in the order in which they came; allocated in the caller's context. */
+extern int dtm_store_topic_urls(const char *topic, char ***urls);
 
 /* ---- identity of the database ---- */
 

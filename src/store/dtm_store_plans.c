@@ -65,7 +65,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		1, {TEXTOID}
 	},
 	[PLAN_LOCK] = {
-		"SELECT l.status, l.parked FROM dtm.live AS l"
+		"SELECT l.status, l.parked, l.state, l.reason FROM dtm.live AS l"
 		" WHERE l.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 		1, {INT8OID}
 	},
@@ -73,6 +73,12 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"UPDATE dtm.live SET next_run_at = '-infinity', parked = false, problem = NULL"
 		" WHERE id OPERATOR(pg_catalog.=) $1",
 		1, {INT8OID}
+	},
+	[PLAN_STEER] = {
+		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, status = $2, state = $3,"
+		" reason = $4, failures = 0, next_run_at = $5, updated_at = $5"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		5, {INT8OID, INT2OID, BYTEAOID, TEXTOID, TIMESTAMPTZOID}
 	},
 	[PLAN_STOP] = {
 		"WITH gone AS (DELETE FROM dtm.live WHERE id OPERATOR(pg_catalog.=) $1"
@@ -165,6 +171,10 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" ON CONFLICT DO NOTHING",
 		2, {TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	},
+	[PLAN_TIMER_ONE] = {
+		"INSERT INTO dtm.timer (due_at, id) VALUES ($1, $2)",
+		2, {TIMESTAMPTZOID, INT8OID}
+	},
 	[PLAN_FINISH] = {
 		"WITH r AS (SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
 		" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
@@ -222,6 +232,21 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"
 		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
 		2, {TIMESTAMPTZOID, INT4OID}
+	},
+	[PLAN_TOPIC_ADD] = {
+		"INSERT INTO dtm.topic (topic, url, remark) VALUES ($1, $2, $3)"
+		" ON CONFLICT ON CONSTRAINT topic_pkey DO NOTHING",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	},
+	[PLAN_TOPIC_REMOVE] = {
+		"DELETE FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) $1"
+		" AND ($2 IS NULL OR t.url OPERATOR(pg_catalog.=) $2)",
+		2, {TEXTOID, TEXTOID}
+	},
+	[PLAN_TOPIC_URLS] = {
+		"SELECT t.url FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) $1"
+		" ORDER BY t.created_at, t.url",
+		1, {TEXTOID}
 	},
 	[PLAN_BARRIER_FORWARD] = {
 		"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"

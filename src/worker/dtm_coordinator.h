@@ -178,8 +178,8 @@ extern void dtm_held_no_wake(DtmCoordinator *c, DtmHeld *held);
 extern DtmHeld *dtm_held_next_due(DtmCoordinator *c, DtmTime now);
 extern DtmTime dtm_held_first_wake(const DtmCoordinator *c);
 
-/* Packed state in the current context, as progress for the store. */
-extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now);
+/* Packed state in the current context, as progress for the store; release: until next_at. */
+extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now, bool release);
 
 /* NOTIFY dtm with this transaction's commit: it has finished. */
 extern void dtm_held_notify(const DtmHeld *held);

@@ -2,7 +2,9 @@
  *
  * dtm_executor.c
  *		Runs sql: branches, each in one transaction with its barrier row:
- *		exactly once, as the role that submitted.
+ *		exactly once, as the role that submitted.  A sql: check-back of a msg
+ *		is run without a barrier row: its answer is asked for, as often as
+ *		needed.
  *
  * Started by the coordinator when there is something to run, leaves when
  * idle.  A slow function holds up this process only; it is cancelled at its
@@ -15,6 +17,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -26,6 +29,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -242,6 +246,34 @@ call_function(Oid role, const char *function, DtmText search_path, DtmText paylo
 	SetUserIdAndSecContext(save_user, save_context);
 }
 
+/* What a check-back is called with. */
+static DtmText
+question(const char *gid)
+{
+	StringInfoData json;
+	DtmText result;
+
+	initStringInfo(&json);
+	appendStringInfoString(&json, "{\"gid\": ");
+	escape_json(&json, gid);
+	appendStringInfoChar(&json, '}');
+	result.data = json.data;
+	result.len = (uint32) json.len;
+	return result;
+}
+
+/* False when this op has its effect already, or must never have it. */
+static bool
+pass_barrier(const DtmTrans *trans, const char *gid, const char *branch_id, const char *op)
+{
+	DtmBarrierCall call = {dtm_type_name(trans->type), gid, branch_id, op};
+	int origin_rows;
+	int current_rows;
+
+	dtm_store_barrier(&call, DTM_SQL_BARRIER_ID, op, &origin_rows, &current_rows);
+	return dtm_barrier_decide(op, origin_rows, current_rows) != DTM_BARRIER_SKIP;
+}
+
 /* One task in one transaction; throws what the function throws. */
 static void
 run_in_transaction(const DtmTask *task)
@@ -253,9 +285,6 @@ run_in_transaction(const DtmTask *task)
 	DtmText payload = {NULL, 0};
 	const char *op = dtm_op_name((DtmOp) task->op);
 	const char *branch_id = "00";
-	DtmBarrierCall call;
-	int origin_rows;
-	int current_rows;
 
 	if (!dtm_store_load_one(task->id, &row))
 		ereport(ERROR,
@@ -267,7 +296,10 @@ run_in_transaction(const DtmTask *task)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored transaction cannot be read")));
 	if (task->branch == DTM_BRANCH_TRANS)
+	{
 		function = trans.query_sql_name;
+		payload = question(row.gid);
+	}
 	else if (task->branch < trans.n_branches && task->role < DTM_ROLES)
 	{
 		DtmBranch *branch = &trans.branches[task->branch];
@@ -281,12 +313,8 @@ run_in_transaction(const DtmTask *task)
 	if (function.len == 0)
 		elog(ERROR, "task for a branch that is no sql: target");
 
-	call.trans_type = dtm_type_name(trans.type);
-	call.gid = row.gid;
-	call.branch_id = branch_id;
-	call.op = op;
-	dtm_store_barrier(&call, DTM_SQL_BARRIER_ID, op, &origin_rows, &current_rows);
-	if (dtm_barrier_decide(op, origin_rows, current_rows) == DTM_BARRIER_SKIP)
+	/* a check-back is a question: it has no effect that must not happen twice */
+	if (task->op != DTM_OP_MSG && !pass_barrier(&trans, row.gid, branch_id, op))
 		return;
 
 	dtm_call_context.gid = row.gid;

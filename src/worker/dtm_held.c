@@ -199,7 +199,7 @@ worst_failures(const DtmTrans *trans)
 }
 
 void
-dtm_held_fill_progress(DtmHeld *held, TimestampTz now)
+dtm_held_fill_progress(DtmHeld *held, TimestampTz now, bool release)
 {
 	DtmProgress *p = &held->progress;
 	char *buffer = palloc(dtm_state_bound(&held->trans));
@@ -213,7 +213,10 @@ dtm_held_fill_progress(DtmHeld *held, TimestampTz now)
 	p->attempts = (int32) held->trans.attempts;
 	p->retries = (int32) held->trans.retries;
 	p->created_at = held->trans.created_at;
-	p->next_run_at = held->next_at == DTM_TIME_NEVER ? now : Max(held->next_at, now);
+
+	/* what stays in memory has no timer, and is due at once for who comes after a crash */
+	p->next_run_at = release ? Max(held->next_at, now) : now;
+	p->release = release;
 	p->now = now;
 	p->state_len = dtm_state_pack(&held->trans, buffer);
 	p->state = buffer;

@@ -289,8 +289,7 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 			continue;
 		if (!held->changed && !releases(tick, held))
 			continue;
-		dtm_held_fill_progress(held, tick->now);
-		held->progress.release = releases(tick, held);
+		dtm_held_fill_progress(held, tick->now, releases(tick, held));
 		durable = durable || held->flush;
 		if (held->finished)
 			finish[n_finish++] = &held->progress;

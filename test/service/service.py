@@ -24,6 +24,10 @@ An answer A is an object; all members are optional:
     keep_alive (true), before (with --db: answer without the effect)
 The default is {"body": {"dtm_result": "SUCCESS"}}.
 
+With --db, a call of /query_prepared is answered as the check-back of a message: what
+dtm_barrier_query_prepared says of the raw query string, FAILURE with status 409; a scripted answer
+with "before" replaces it.
+
 With --db, a call of /effect/<anything> protects an effect by the barrier, in one transaction:
 SELECT dtm_barrier(<the raw query string>), and when that is true a row in the table
 effects(gid, branch_id, op, path).  Then the scripted answer is given, also when it is none.
@@ -129,6 +133,8 @@ class Service:
             except Exception as error:
                 call["error"] = str(error)
                 answer = {"status": 500, "body": f"effect: {error}"}
+        if self.dsn and path == "/query_prepared" and not answer.get("before"):
+            answer = await asyncio.get_running_loop().run_in_executor(None, self.query_prepared, call)
         try:
             return await self.give(reader, writer, answer, call)
         finally:
@@ -192,6 +198,24 @@ class Service:
             return run
         finally:
             connection.close()
+
+
+    def query_prepared(self, call):
+        """The answer to a check-back."""
+        import psycopg2
+
+        try:
+            connection = psycopg2.connect(self.dsn)
+            try:
+                with connection, connection.cursor() as cursor:
+                    cursor.execute(f"SELECT {self.schema}.dtm_barrier_query_prepared(%s)",
+                                   (call["query_string"],))
+                    result = cursor.fetchone()[0]
+            finally:
+                connection.close()
+        except psycopg2.Error as error:
+            return {"status": 500, "body": str(error)}
+        return {"status": 200 if result == "SUCCESS" else 409, "body": {"dtm_result": result}}
 
 
 async def read_body(reader, headers):

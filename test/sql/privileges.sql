@@ -41,7 +41,9 @@ SELECT f, outcome('SELECT ' || f) FROM unnest(ARRAY[
 	$$dtm_result('a')$$, $$dtm_retry('a')$$, $$dtm_stop('a')$$, $$dtm_purge('1 day')$$, 'dtm_pause()', 'dtm_resume()',
 	$$dtm_fail()$$, $$dtm_ongoing()$$, 'dtm_context()', $$dtm_timeline('a')$$, $$dtm_grant('regress_dtm_none')$$,
 	$$dtm_barrier('saga', 'a', '01', 'action')$$, $$dtm_barrier('gid=a')$$, $$dtm_barrier_run('gid=a', 'SELECT 1')$$,
-	$$dtm_barrier_query_prepared('gid=a')$$]) AS f;
+	$$dtm_barrier_query_prepared('gid=a')$$, $$dtm_msg_submit('[{"action": ""}]')$$, $$dtm_msg_prepare('[{"action": ""}]', 'sql:f')$$,
+	$$dtm_submit('a')$$, $$dtm_abort('a')$$, $$dtm_tcc_submit('[{"try": "", "confirm": "", "cancel": ""}]')$$,
+	$$dtm_topic_subscribe('a', 'http://127.0.0.1:9/')$$, $$dtm_topic_unsubscribe('a', 'http://127.0.0.1:9/')$$, $$dtm_topic_drop('a')$$]) AS f;
 -- which is all there are
 RESET ROLE;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'dtm\_%' AND pronamespace = 'public'::regnamespace;
@@ -70,7 +72,7 @@ SELECT rolname FROM pg_roles WHERE rolname ~ '^regress_dtm' AND has_schema_privi
 SET ROLE regress_dtm_a;
 SELECT t, v, outcome(format(CASE v WHEN 'SELECT' THEN 'SELECT count(*) FROM dtm.%s' WHEN 'DELETE' THEN 'DELETE FROM dtm.%s'
 	WHEN 'INSERT' THEN 'INSERT INTO dtm.%s DEFAULT VALUES' ELSE 'TRUNCATE dtm.%s' END, t))
-FROM unnest('{barrier,done,live,node,timer,trans}'::text[]) AS t, unnest('{SELECT,INSERT,DELETE,TRUNCATE}'::text[]) AS v;
+FROM unnest('{barrier,done,live,node,timer,topic,trans}'::text[]) AS t, unnest('{SELECT,INSERT,DELETE,TRUNCATE}'::text[]) AS v;
 SELECT outcome($$ SELECT nextval('dtm.trans_id_seq') $$), outcome($$ SELECT setval('dtm.barrier_seq', 1) $$);
 SELECT outcome('UPDATE dtm.transactions SET status = $$succeed$$');
 SELECT outcome('CREATE TABLE dtm.own ()');

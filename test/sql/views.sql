@@ -60,7 +60,7 @@ SELECT status, rollback_reason FROM dtm.transactions WHERE gid = 'view-''stuck''
 -- dtm.statistics
 --
 SELECT trans_type, a.submitted - b.submitted AS submitted, a.succeeded - b.succeeded AS succeeded, a.failed - b.failed AS failed, a.in_progress - b.in_progress AS in_progress,
-	a.latency_p50 > '0' AND a.latency_p95 >= a.latency_p50 AND a.latency_p99 >= a.latency_p95 AS latencies, a.branch_retries - b.branch_retries >= 3 AS retries
+	CASE WHEN a.submitted > b.submitted THEN a.latency_p50 > '0' AND a.latency_p95 >= a.latency_p50 AND a.latency_p99 >= a.latency_p95 END AS latencies, a.branch_retries - b.branch_retries >= 3 AS retries
 FROM dtm.statistics AS a JOIN statistics_before AS b USING (trans_type) ORDER BY trans_type;
 
 --

@@ -640,7 +640,9 @@ test_types(void)
 {
 	DtmSpecError error;
 
-	CHECK(dtm_spec_begin(&memory.arena, DTM_TYPE_TCC, &error) == NULL);
+	CHECK(dtm_spec_begin(&memory.arena, DTM_TYPE_XA, &error) == NULL);
+	CHECK_INT(error.code, DTM_SPEC_UNSUPPORTED);
+	CHECK(dtm_spec_begin(&memory.arena, DTM_TYPE_WORKFLOW, &error) == NULL);
 	CHECK_INT(error.code, DTM_SPEC_UNSUPPORTED);
 }
 

@@ -1,0 +1,234 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_sql_store.c
+ *		What every submit shares: the trailing options, and storing what the
+ *		builder made as two rows of the caller's own transaction.
+ *
+ * Not here: the functions themselves (dtm_sql_submit.c), the walk over the
+ * steps (dtm_sql_steps.c).  Runs in backends.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/int.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "dtm_compat.h"
+#include "dtm_settings.h"
+#include "dtm_shmem.h"
+#include "dtm_sql.h"
+#include "dtm_wake.h"
+
+char *
+dtm_sql_new_gid(void)
+{
+	unsigned char random[10];
+	char *gid = palloc(23);
+	TimestampTz now = GetCurrentTimestamp();
+	int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+	if (!pg_strong_random(random, sizeof(random)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a gid: no random numbers")));
+	dtm_gid_make((uint64) ((now + epoch) / 1000), random, gid);
+	return gid;
+}
+
+int64
+dtm_sql_interval_ms(const Interval *interval)
+{
+	int64 days = (int64) interval->month * 30 + interval->day;
+	int64 us;
+
+	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &us) ||
+		pg_add_s64_overflow(us, interval->time, &us))
+		return days < 0 ? PG_INT64_MIN / 1000 : PG_INT64_MAX / 1000;
+	return us / 1000 + (us % 1000 > 0) - (us % 1000 < 0);
+}
+
+static void
+check(DtmSpecBuilder *builder, bool ok)
+{
+	if (!ok)
+		dtm_sql_spec_error(dtm_spec_error(builder));
+}
+
+void
+dtm_sql_take_options(FunctionCallInfo fcinfo, int first, DtmSpecBuilder *builder)
+{
+	int n = first;
+
+	if (!PG_ARGISNULL(n + DTM_OPTION_REQUEST_TIMEOUT))
+		check(builder,
+			  dtm_spec_set_request_timeout(builder,
+										   dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
+											   n + DTM_OPTION_REQUEST_TIMEOUT))));
+	if (!PG_ARGISNULL(n + DTM_OPTION_RETRY_INTERVAL))
+		check(builder,
+			  dtm_spec_set_retry_interval(builder,
+										  dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
+											  n + DTM_OPTION_RETRY_INTERVAL))));
+	if (!PG_ARGISNULL(n + DTM_OPTION_RETRY_LIMIT))
+		check(builder,
+			  dtm_spec_set_retry_limit(builder, PG_GETARG_INT32(n + DTM_OPTION_RETRY_LIMIT)));
+	if (!PG_ARGISNULL(n + DTM_OPTION_TIMEOUT_TO_FAIL))
+		check(builder,
+			  dtm_spec_set_timeout_to_fail(builder,
+										   dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
+											   n + DTM_OPTION_TIMEOUT_TO_FAIL))));
+	if (!PG_ARGISNULL(n + DTM_OPTION_HEADERS))
+		dtm_sql_headers(builder, PG_GETARG_JSONB_P(n + DTM_OPTION_HEADERS));
+	if (!PG_ARGISNULL(n + DTM_OPTION_START_AFTER))
+		check(builder,
+			  dtm_spec_set_start_after(builder,
+									   dtm_sql_interval_ms(
+										   PG_GETARG_INTERVAL_P(n + DTM_OPTION_START_AFTER))));
+}
+
+/* Say so when nothing will drive it for now; the submit itself is as good as ever. */
+static void
+warn_when_not_driven(void)
+{
+	int slot;
+
+	if (dtm_shared == NULL)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the transaction is stored, but nothing drives it: dtm_pg is not preloaded"),
+				 errhint(
+					 "Add shared_preload_libraries = 'dtm_pg' to postgresql.conf and restart the server.")));
+		return;
+	}
+	slot = dtm_shmem_find(MyDatabaseId);
+	if (slot >= 0 && dtm_shared->databases[slot].coordinators[0].state == DTM_WORKER_PAUSED)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg(
+					 "the transaction is stored, but nothing drives it: dtm_pg is paused in this database"),
+				 errhint("See dtm.workers for the reason; SELECT dtm_resume(); ends the pause.")));
+}
+
+/* What was asked for when this was stored: its subscribers have been found at that time. */
+static bool
+same_content(const DtmFound *found, const char *asked, size_t asked_len)
+{
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmTrans trans;
+	const char *packed;
+	size_t len;
+
+	dtm_sql_unpack(found->spec, NULL, found->created_at, &trans);
+	if (dtm_spec_pack_asked(&trans, &arena, &packed, &len) != DTM_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return len == asked_len && memcmp(packed, asked, len) == 0;
+}
+
+/* The gid is there already: fine when it is the same thing again. */
+static void
+check_repeated(const char *gid, const DtmFound *found, DtmTransType type, const char *asked,
+			   size_t asked_len)
+{
+	if (found->type != type || !has_privs_of_role(GetUserId(), found->owner) ||
+		!same_content(found, asked, asked_len))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("gid \"%s\" is taken by a transaction with other content", gid),
+				 errhint(
+					 "Submitting the same content again has no effect; other content needs another gid.")));
+}
+
+static void
+check_gid(const char *gid)
+{
+	const char *problem = dtm_gid_check(gid, strlen(gid));
+
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", problem),
+				 errhint("A gid has 1 to %d bytes and no control characters; leave it out to get a new one.",
+						 DTM_MAX_GID_LEN)));
+}
+
+/* Insert the two rows; false when the gid is taken. */
+static bool
+insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
+{
+	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next_run_at;
+	DtmTrans trans;
+	DtmStoreScope scope;
+	int64 id;
+	bool stored;
+	Oid owner = GetUserId();
+
+	memset(&trans, 0, sizeof(trans));
+	trans.created_at = now;
+	if (dtm_spec_unpack(spec, spec_len, &arena, &trans) != DTM_OK)
+		elog(ERROR, "the packed transaction cannot be read back");
+
+	/* a msg that waits for its submit has a deadline first, which the coordinator knows */
+	next_run_at = trans.query_url.len > 0 ? now : trans.start_at;
+
+	dtm_store_begin(&scope);
+	id = dtm_store_next_id();
+	stored = dtm_store_insert(id, gid, gid_given, trans.type, trans.status, owner, now, next_run_at,
+							  spec, spec_len);
+	dtm_store_end(&scope);
+	if (stored)
+	{
+		dtm_wake_at_commit(id);
+		warn_when_not_driven();
+	}
+	return stored;
+}
+
+text *
+dtm_sql_store(DtmSpecBuilder *builder, char *gid)
+{
+	bool gid_given = gid != NULL;
+	bool topics = dtm_sql_has_topics(builder);
+	const char *asked;
+	size_t asked_len;
+	const char *spec;
+	size_t spec_len;
+	DtmFound found;
+
+	if (gid_given)
+		check_gid(gid);
+	else
+		gid = dtm_sql_new_gid();
+
+	dtm_sql_check_targets(builder);
+	check(builder, dtm_spec_finish(builder, &asked, &asked_len));
+	spec = asked;
+	spec_len = asked_len;
+	if (topics)
+	{
+		/* a repeated submit is none, even if its topic is gone by now */
+		if (gid_given && dtm_store_find(gid, true, &found))
+		{
+			check_repeated(gid, &found, dtm_spec_type(builder), asked, asked_len);
+			return cstring_to_text(gid);
+		}
+		dtm_sql_expand_topics(builder);
+		dtm_sql_check_targets(builder);
+		check(builder, dtm_spec_finish(builder, &spec, &spec_len));
+	}
+	if (!insert(gid, gid_given, spec, spec_len))
+	{
+		if (!dtm_store_find(gid, true, &found))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("transaction \"%s\" was deleted while it was submitted again", gid)));
+		check_repeated(gid, &found, dtm_spec_type(builder), asked, asked_len);
+	}
+	return cstring_to_text(gid);
+}
