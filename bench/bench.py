@@ -172,7 +172,7 @@ def bench_e2e(args):
     base = pgbench(script("insert.sql", INSERT), args.seconds)
     best = (0, 0, 0)
     with Stub():
-        for share in (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45):
+        for share in (0.16, 0.18, 0.2, 0.22, 0.24, 0.26, 0.28, 0.3, 0.32, 0.35):
             rate = int(base * share)
             clear()
             before = time.time()
@@ -308,7 +308,7 @@ def fill(many):
     value(copy.format("pending", many))
     value("INSERT INTO dtm.live (id, status, next_run_at, updated_at) "
           "SELECT id, 2, created_at + interval '1 day', created_at FROM dtm.trans WHERE gid LIKE 'pending-%'")
-    value("INSERT INTO dtm.timer SELECT next_run_at, id FROM dtm.live WHERE next_run_at > now()")
+    value("INSERT INTO dtm.timer SELECT next_run_at, id FROM dtm.live WHERE next_run_at > now() ON CONFLICT DO NOTHING")
     value(copy.format("finished", many))
     value("INSERT INTO dtm.done (id, trans_type, status, created_at, finished_at, attempts, retries) "
           "SELECT id, 1, 4, created_at, now(), 3, 0 FROM dtm.trans WHERE gid LIKE 'finished-%'")

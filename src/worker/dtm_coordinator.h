@@ -153,6 +153,7 @@ typedef struct DtmCoordinator
 	TimestampTz logged_at; /* what would fill the log is not said each time */
 	DtmShunned shunned[DTM_MAX_SHUNNED];
 	int next_shunned;
+	TimestampTz pause_looked_at;
 	bool stepping_back; /* the extension is locked by DDL: do not look for a while */
 	uint64 calls_at_mark;
 	TimestampTz mark_at;
@@ -230,6 +231,9 @@ extern bool dtm_work_take_inbox(DtmCoordinator *c);
 /* Is there anything to do for a tick, anything to take from the tables, and when is there next? */
 extern bool dtm_work_exists(const DtmCoordinator *c, TimestampTz now);
 extern bool dtm_work_from_tables(const DtmCoordinator *c, TimestampTz now);
+
+/* Anything that was not just committed here: timers, the sweep, what waited for a host. */
+extern bool dtm_work_unannounced(const DtmCoordinator *c, TimestampTz now);
 extern TimestampTz dtm_work_next(const DtmCoordinator *c);
 
 /* What is to be loaded, within the room there is; in the tick's transaction. */

@@ -28,6 +28,7 @@
 #include "dtm_version.h"
 
 #define LOG_INTERVAL_MS 10000
+#define PAUSE_LOOK_US 50000
 
 /* synchronous_commit while a commit of ours has another one, else -1. */
 static int configured_commit = -1;
@@ -184,6 +185,11 @@ dtm_tick_met_lock(const ErrorData *error)
 void
 dtm_tick_leave_when_paused(DtmCoordinator *c, TimestampTz now)
 {
-	if (dtm_work_from_tables(c, now) && dtm_store_pause_reason() != NULL)
+	/* what the inbox names was submitted here: for that, a look now and then will do */
+	if (!dtm_work_from_tables(c, now) ||
+		(!dtm_work_unannounced(c, now) && now < c->pause_looked_at + PAUSE_LOOK_US))
+		return;
+	c->pause_looked_at = now;
+	if (dtm_store_pause_reason() != NULL)
 		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
 }

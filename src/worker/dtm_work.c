@@ -77,7 +77,13 @@ dtm_work_exists(const DtmCoordinator *c, TimestampTz now)
 bool
 dtm_work_from_tables(const DtmCoordinator *c, TimestampTz now)
 {
-	if (c->load.n > 0 || c->retry.n > 0)
+	return c->load.n > 0 || dtm_work_unannounced(c, now);
+}
+
+bool
+dtm_work_unannounced(const DtmCoordinator *c, TimestampTz now)
+{
+	if (c->retry.n > 0)
 		return true;
 	return c->n_held < dtm_max_inflight &&
 		(c->next_timer <= now || is_sweeping(c) || c->sweep_again || c->sweep_at <= now);
