@@ -95,9 +95,10 @@ def cpu_us(pid):
     return (int(fields[11]) + int(fields[12])) * 1000000 / HZ
 
 
-def rss_kb(pid):
+def private_kb(pid):
+    """Without shared buffers, which every process that reads a table touches."""
     with open(f"/proc/{pid}/status") as file:
-        return int(re.search(r"VmRSS:\s+(\d+)", file.read()).group(1))
+        return int(re.search(r"RssAnon:\s+(\d+)", file.read()).group(1))
 
 
 def clear():
@@ -348,12 +349,12 @@ def bench_memory(args):
     with Stub(delay_ms=20000):
         pid = coordinator()
         time.sleep(1)
-        before = rss_kb(pid)
+        before = private_kb(pid)
         pgbench(script("hang.sql", f"SELECT dtm_saga_submit('{steps()}', request_timeout => '30 s');\n"), 0,
                 clients=4, count=count // 4)
         time.sleep(1)
         inflight = value("SELECT transactions_in_flight FROM dtm.workers WHERE worker = 0 AND pid = %s", pid)
-        grown = rss_kb(pid) - before
+        grown = private_kb(pid) - before
         note("worker memory per transaction in flight", f"{grown / inflight:.1f} KB", f"{inflight} in flight", "",
              "<= 4 KB")
     value("SELECT dtm_stop(gid, 'benchmark over') FROM dtm.transactions WHERE finished_at IS NULL")

@@ -71,8 +71,8 @@ dtm_held_find(DtmCoordinator *c, int64 id)
 DtmHeld *
 dtm_held_add(DtmCoordinator *c, const DtmStoredTrans *row, const char **problem)
 {
-	MemoryContext context =
-		AllocSetContextCreate(c->context, "dtm trans", 0, 1024, ALLOCSET_DEFAULT_MAXSIZE);
+	/* small blocks: what is larger than an eighth of them gets its own, of just its size */
+	MemoryContext context = AllocSetContextCreate(c->context, "dtm trans", 0, 1024, 4096);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	DtmHeld *held = palloc0(sizeof(DtmHeld));
 	char *spec = palloc(row->spec_len);
