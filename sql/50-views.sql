@@ -70,7 +70,7 @@ AS 'MODULE_PATHNAME', 'dtm_sql_stuck_reason';
 COMMENT ON FUNCTION dtm.stuck_reason(timestamptz, bytea, bytea) IS 'the branch that holds a transaction up, with its last error';
 
 CREATE VIEW dtm.transactions WITH (security_barrier) AS
-SELECT t.gid::text COLLATE "default" AS gid,
+SELECT t.gid,
 	dtm.trans_type_name(t.trans_type) AS trans_type,
 	dtm.status_name(coalesce(l.status, d.status)) AS status,
 	t.owner AS submitted_by,
@@ -91,7 +91,7 @@ WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.transactions IS 'distributed transactions: a role sees its own, pg_monitor sees all';
 
 CREATE VIEW dtm.branches WITH (security_barrier) AS
-SELECT t.gid::text COLLATE "default" AS gid,
+SELECT t.gid,
 	b.branch_id, b.name, b.op, b.url, b.status, b.attempts,
 	b.started_at, b.finished_at, b.last_error,
 	CASE WHEN d.id IS NULL THEN b.next_run_at END AS next_run_at
@@ -146,7 +146,7 @@ FROM pg_catalog.generate_series(1, 5) AS n (trans_type)
 COMMENT ON VIEW dtm.statistics IS 'per transaction type, over what the retention keeps: counts, latency from submit to end, repeated branch calls';
 
 CREATE VIEW dtm.stuck WITH (security_barrier) AS
-SELECT t.gid::text COLLATE "default" AS gid,
+SELECT t.gid,
 	dtm.trans_type_name(t.trans_type) AS trans_type,
 	dtm.status_name(l.status) AS status,
 	t.owner AS submitted_by,

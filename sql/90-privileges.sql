@@ -11,6 +11,10 @@ BEGIN
 	IF role IS NULL THEN
 		RAISE EXCEPTION 'role must not be NULL' USING ERRCODE = '22004';
 	END IF;
+	-- a regrole may be a number, too, or "-"
+	IF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
+		RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = '42704';
+	END IF;
 	EXECUTE format('GRANT USAGE ON SCHEMA dtm TO %s', role);
 	EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %s', role);
 	EXECUTE format('GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck TO %s', role);

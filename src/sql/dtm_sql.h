@@ -75,7 +75,8 @@ extern void dtm_sql_expand_topics(DtmSpecBuilder *builder);
 
 /*
  * The transaction of a gid that the current role may steer.  42704 when
- * there is none, 42501 when it belongs to another role.
+ * there is none, 42501 when it belongs to another role, XX001 when its rows
+ * name no status or type.
  */
 extern void dtm_sql_find_own(const char *gid, bool with_body, DtmFound *found);
 
@@ -97,5 +98,12 @@ extern void dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, Dt
 
 /* Likewise, but false when they are damaged: one such row must not hide all others of a view. */
 extern bool dtm_sql_try_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans);
+
+/*
+ * A text out of packed columns for SQL, palloc'd.  Their bytes are anybody's,
+ * and the server trusts a text to be valid in the database's encoding: in one
+ * that is not, "?" stands for whatever is not plain ASCII.
+ */
+extern char *dtm_sql_shown(DtmText chars);
 
 #endif /* DTM_SQL_H */

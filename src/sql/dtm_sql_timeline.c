@@ -38,9 +38,9 @@ draw(int64 from, int64 took, int64 total)
 	int start;
 	int end;
 
-	total = Max(total, 1);
-	start = (int) Min(from * WIDTH / total, WIDTH - 1);
-	end = (int) Min((from + took) * WIDTH / total, WIDTH);
+	/* as fractions: stored times may be anything, and a product of them may not fit */
+	start = (int) Min((double) from * WIDTH / (double) total, WIDTH - 1);
+	end = (int) Min(((double) from + (double) took) * WIDTH / (double) total, WIDTH);
 	end = Max(end, start + 1);
 	memset(bar, ' ', start);
 	memset(bar + start, '#', end - start);
@@ -54,8 +54,7 @@ outcome_text(const DtmCallRecord *call)
 	static const char *const words[] = {"ok", "failure", "ongoing", "error"};
 
 	if (call->reason.len > 0)
-		return psprintf("%s: %.*s", words[call->outcome], (int) call->reason.len,
-						call->reason.data);
+		return psprintf("%s: %s", words[call->outcome], dtm_sql_shown(call->reason));
 	return words[call->outcome];
 }
 
@@ -94,8 +93,7 @@ put_call(ReturnSetInfo *rsinfo, const DtmTrans *trans, int n, int64 total)
 	values[3] = CStringGetTextDatum(
 		branch == NULL ? dtm_op_name(trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW)
 					   : dtm_op_name((DtmOp) branch->op[call->role]));
-	values[4] =
-		PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data, (int) url.len));
+	values[4] = CStringGetTextDatum(dtm_sql_shown(url));
 	values[5] = Int32GetDatum((int32) attempt_number(trans, n));
 	values[6] = CStringGetTextDatum(outcome_text(call));
 	values[7] = draw(from, call->took_us, total);

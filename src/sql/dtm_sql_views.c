@@ -58,7 +58,7 @@ append_headers(StringInfo out, DtmText headers)
 			appendStringInfo(out, "%s\"headers\": {", out->len > 1 ? ", " : "");
 		else
 			appendStringInfoString(out, ", ");
-		escape_json(out, pnstrdup(name.data, name.len));
+		escape_json(out, dtm_sql_shown(name));
 		appendStringInfoString(out, ": \"***\"");
 		first = false;
 	}
@@ -88,7 +88,7 @@ dtm_sql_spec_options(PG_FUNCTION_ARGS)
 	if (trans.query_url.len > 0)
 	{
 		appendStringInfo(&out, "%s\"query_prepared\": ", out.len > 1 ? ", " : "");
-		escape_json(&out, pnstrdup(trans.query_url.data, trans.query_url.len));
+		escape_json(&out, dtm_sql_shown(trans.query_url));
 	}
 	appendStringInfoChar(&out, '}');
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(out.data)));
@@ -100,8 +100,7 @@ static Datum
 text_datum(DtmText chars, bool *isnull)
 {
 	*isnull = chars.len == 0;
-	return chars.len == 0 ? (Datum) 0
-						  : PointerGetDatum(cstring_to_text_with_len(chars.data, (int) chars.len));
+	return chars.len == 0 ? (Datum) 0 : CStringGetTextDatum(dtm_sql_shown(chars));
 }
 
 static Datum
@@ -122,8 +121,7 @@ put_op(ReturnSetInfo *rsinfo, DtmText branch_id, DtmText name, DtmOp op, DtmText
 	values[0] = text_datum(branch_id, &nulls[0]);
 	values[1] = text_datum(name, &nulls[1]);
 	values[2] = CStringGetTextDatum(dtm_op_name(op));
-	values[3] =
-		PointerGetDatum(cstring_to_text_with_len(url.data == NULL ? "" : url.data, (int) url.len));
+	values[3] = CStringGetTextDatum(dtm_sql_shown(url));
 	values[4] = CStringGetTextDatum(dtm_op_status_name((DtmOpStatus) state->status));
 	values[5] = Int32GetDatum((int32) state->attempts);
 	values[6] = time_datum(state->started_at, &nulls[6]);
@@ -199,10 +197,9 @@ dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 	}
 	if (worst->failures == 0)
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("branch %.*s %s %.*s: %.*s (%u failures in a row)",
-											  (int) branch_id.len, branch_id.data, op_name,
-											  (int) url.len, url.data, (int) worst->last_error.len,
-											  worst->last_error.data, worst->failures)));
+	PG_RETURN_TEXT_P(cstring_to_text(
+		psprintf("branch %.*s %s %s: %s (%u failures in a row)", (int) branch_id.len, branch_id.data,
+				 op_name, dtm_sql_shown(url), dtm_sql_shown(worst->last_error), worst->failures)));
 }
 
 /* ---- workers ---- */

@@ -10,6 +10,7 @@
 
 #include "catalog/pg_authid.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
@@ -43,6 +44,13 @@ find(const char *gid, bool with_body, bool see, DtmFound *found)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for transaction \"%s\"", gid),
 				 errdetail("It was submitted by another role.")));
+
+	/* rows that came with an incomplete restore may say anything, or be missing */
+	if (dtm_status_name(found->status) == NULL || dtm_type_name(found->type) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("transaction \"%s\" has no valid status or type", gid),
+				 errdetail("Its rows in the tables of schema dtm are incomplete or damaged.")));
 }
 
 void
@@ -81,9 +89,28 @@ dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *tran
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg(DTM_SQL_UNREADABLE)));
 }
 
+char *
+dtm_sql_shown(DtmText chars)
+{
+	char *shown = palloc((Size) chars.len + 1);
+
+	if (chars.len > 0)
+		memcpy(shown, chars.data, chars.len);
+	shown[chars.len] = '\0';
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), shown, (int) chars.len, true))
+	{
+		for (uint32_t i = 0; i < chars.len; i++)
+		{
+			if (shown[i] == '\0' || IS_HIGHBIT_SET(shown[i]))
+				shown[i] = '?';
+		}
+	}
+	return shown;
+}
+
 /*
  * dtm_status(gid) - 42704 when there is no such transaction, 42501 when it
- * is another role's.
+ * is another role's, XX001 when its rows are damaged.
  */
 Datum
 dtm_sql_status(PG_FUNCTION_ARGS)
@@ -166,6 +193,11 @@ dtm_sql_wait(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("transaction \"%s\" was submitted by the current database transaction", gid),
 				 errhint("COMMIT first: a submit takes effect with the commit.")));
+	if (found.steered && !dtm_status_is_final(found.status))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("transaction \"%s\" was changed by the current database transaction", gid),
+				 errhint("COMMIT first: what was asked for takes effect with the commit.")));
 	if (dtm_status_is_final(found.status))
 		PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(found.status)));
 

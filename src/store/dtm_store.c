@@ -210,12 +210,14 @@ dtm_store_find(const char *gid, bool with_body, DtmFound *found)
 		found->uncommitted =
 			TransactionIdIsCurrentTransactionId(DatumGetTransactionId(dtm_plan_value(0, 6, NULL)));
 		found->parked = DatumGetBool(dtm_plan_value(0, 7, NULL));
+		found->steered =
+			TransactionIdIsCurrentTransactionId(DatumGetTransactionId(dtm_plan_value(0, 8, NULL)));
 		if (with_body)
 		{
-			found->spec = (bytea *) copy_varlena(8, caller);
-			found->state = (bytea *) copy_varlena(9, caller);
-			found->reason = copy_text(10, caller);
-			found->result = (Jsonb *) copy_varlena(11, caller);
+			found->spec = (bytea *) copy_varlena(9, caller);
+			found->state = (bytea *) copy_varlena(10, caller);
+			found->reason = copy_text(11, caller);
+			found->result = (Jsonb *) copy_varlena(12, caller);
 		}
 	}
 	dtm_store_end(&scope);

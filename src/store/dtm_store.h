@@ -58,6 +58,7 @@ typedef struct DtmFound
 	DtmStatus status;
 	TimestampTz created_at;
 	bool uncommitted; /* stored by the current transaction */
+	bool steered;     /* its row was changed by it (dtm_submit, dtm_abort, dtm_retry) */
 	bool parked;
 	bytea *spec;   /* detoasted, in the caller's context */
 	bytea *state;  /* or NULL */
@@ -149,8 +150,9 @@ typedef struct DtmProgress
 	size_t state_len;
 	const char *reason; /* or NULL */
 	size_t reason_len;
-	bool release; /* leaves memory until next_run_at */
-	bool written; /* out: false when somebody else changed the row */
+	bool release;   /* leaves memory until next_run_at */
+	bool saw_retry; /* the mark of dtm_retry was there when it was loaded: clear it */
+	bool written;   /* out: false when somebody else changed the row */
 } DtmProgress;
 
 /* Write the progress of unfinished ones, one statement for all; sets written. */

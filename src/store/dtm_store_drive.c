@@ -38,6 +38,11 @@ array_of(Datum *values, bool *nulls, int n, Oid type)
 			byval = true;
 			align = TYPALIGN_INT;
 			break;
+		case BOOLOID:
+			len = 1;
+			byval = true;
+			align = TYPALIGN_CHAR;
+			break;
 		case INT2OID:
 			len = 2;
 			byval = true;
@@ -178,13 +183,14 @@ typedef struct Columns
 	Datum *next_run_at;
 	Datum *state;
 	Datum *reason;
+	Datum *saw_retry;
 	bool *no_reason;
 } Columns;
 
 static void
 fill_columns(DtmProgress **rows, int n, Columns *c)
 {
-	Datum *block = palloc(sizeof(Datum) * n * 11);
+	Datum *block = palloc(sizeof(Datum) * n * 12);
 
 	c->id = block;
 	c->ver = block + n;
@@ -197,6 +203,7 @@ fill_columns(DtmProgress **rows, int n, Columns *c)
 	c->next_run_at = block + 8 * n;
 	c->state = block + 9 * n;
 	c->reason = block + 10 * n;
+	c->saw_retry = block + 11 * n;
 	c->no_reason = palloc(sizeof(bool) * n);
 	for (int i = 0; i < n; i++)
 	{
@@ -212,6 +219,7 @@ fill_columns(DtmProgress **rows, int n, Columns *c)
 		c->created_at[i] = TimestampTzGetDatum(p->created_at);
 		c->next_run_at[i] = TimestampTzGetDatum(p->next_run_at);
 		c->state[i] = varlena_of(p->state, p->state_len);
+		c->saw_retry[i] = BoolGetDatum(p->saw_retry);
 		c->no_reason[i] = p->reason == NULL;
 		c->reason[i] = p->reason == NULL ? (Datum) 0 : varlena_of(p->reason, p->reason_len);
 	}
@@ -222,7 +230,7 @@ dtm_store_progress(DtmProgress **rows, int n)
 {
 	DtmStoreScope scope;
 	Columns c;
-	Datum values[9];
+	Datum values[10];
 	uint64 written;
 	int timers = 0;
 
@@ -239,6 +247,7 @@ dtm_store_progress(DtmProgress **rows, int n)
 	values[6] = array_of(c.state, NULL, n, BYTEAOID);
 	values[7] = TimestampTzGetDatum(rows[0]->now);
 	values[8] = array_of(c.reason, c.no_reason, n, TEXTOID);
+	values[9] = array_of(c.saw_retry, NULL, n, BOOLOID);
 	written = dtm_plan_execute(PLAN_PROGRESS, values, NULL, false, false);
 	mark_written(rows, n, written);
 

@@ -4,7 +4,9 @@
  *		Every SQL statement that C executes, prepared once per process.
  *
  * All names are qualified: a text is analyzed under the search_path of
- * whoever calls, but executed as the owner of the tables.
+ * whoever calls, but executed as the owner of the tables.  So are operators,
+ * and syntax that looks one up unseen (IS DISTINCT FROM, IN, NULLIF, BETWEEN,
+ * LIKE, CASE x WHEN) cannot be used: whoever calls could bring his own.
  * The statements of the coordinator run in a session without sequential
  * scans, hash and merge joins (dtm_coordinator.c sets that), so that a plan
  * made while a table was empty cannot turn slow later.
@@ -47,7 +49,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_FIND] = {
 		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"
-		" t.created_at, t.xmin, coalesce(l.parked, false)"
+		" t.created_at, t.xmin, coalesce(l.parked, false), coalesce(l.xmin, t.xmin)"
 		" FROM dtm.trans AS t"
 		" LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id"
 		" LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id"
@@ -56,7 +58,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_FIND_BODY] = {
 		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"
-		" t.created_at, t.xmin, coalesce(l.parked, false),"
+		" t.created_at, t.xmin, coalesce(l.parked, false), coalesce(l.xmin, t.xmin),"
 		" t.spec, coalesce(l.state, d.state), coalesce(l.reason, d.reason), d.result"
 		" FROM dtm.trans AS t"
 		" LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id"
@@ -105,7 +107,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"SELECT n.xmin FROM dtm.node AS n"
 		" WHERE n.system_identifier OPERATOR(pg_catalog.=) $1"
 		" AND n.database_oid OPERATOR(pg_catalog.=) $2"
-		" AND n.note IS DISTINCT FROM 'CREATE EXTENSION'",
+		" AND coalesce(n.note, '') OPERATOR(pg_catalog.<>) 'CREATE EXTENSION'",
 		2, {INT8OID, OIDOID}
 	},
 	[PLAN_CLAIM] = {
@@ -127,7 +129,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" AND NOT EXISTS (SELECT FROM dtm.node AS n"
 		" WHERE n.system_identifier OPERATOR(pg_catalog.=) $1"
 		" AND n.database_oid OPERATOR(pg_catalog.=) $2"
-		" AND n.note IS DISTINCT FROM 'CREATE EXTENSION')"
+		" AND coalesce(n.note, '') OPERATOR(pg_catalog.<>) 'CREATE EXTENSION')"
 		") AS r ORDER BY r.rank LIMIT 1",
 		2, {INT8OID, OIDOID}
 	},
@@ -154,16 +156,19 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_PROGRESS] = {
 		"UPDATE dtm.live AS l SET ver = l.ver OPERATOR(pg_catalog.+) 1, status = r.status,"
-		" failures = r.failures, attempts = r.attempts, next_run_at = r.next_run_at,"
+		" failures = r.failures, attempts = r.attempts,"
+		" next_run_at = CASE WHEN NOT r.saw_retry"
+		" AND l.next_run_at OPERATOR(pg_catalog.=) '-infinity' THEN l.next_run_at"
+		" ELSE r.next_run_at END,"
 		" updated_at = $8, state = r.state, reason = r.reason"
 		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
 		" pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-		" pg_catalog.unnest($7), pg_catalog.unnest($9))"
-		" AS r (id, ver, status, failures, attempts, next_run_at, state, reason)"
+		" pg_catalog.unnest($7), pg_catalog.unnest($9), pg_catalog.unnest($10))"
+		" AS r (id, ver, status, failures, attempts, next_run_at, state, reason, saw_retry)"
 		" WHERE l.id OPERATOR(pg_catalog.=) r.id AND l.ver OPERATOR(pg_catalog.=) r.ver"
 		" RETURNING l.id",
-		9, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-			TIMESTAMPTZARRAYOID, BYTEAARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID}
+		10, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+			 TIMESTAMPTZARRAYOID, BYTEAARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, BOOLARRAYOID}
 	},
 	[PLAN_TIMER] = {
 		"INSERT INTO dtm.timer (due_at, id) SELECT r.due_at, r.id"

@@ -37,7 +37,7 @@
 typedef struct HostWaiters
 {
 	char host[NAMEDATALEN * 4]; /* "host:port" */
-	int n;                      /* put in so far; the newest HOST_WAITERS are kept */
+	uint64 n;                   /* put in so far; the newest HOST_WAITERS are kept */
 	int64 ids[HOST_WAITERS];
 } HostWaiters;
 
@@ -164,7 +164,7 @@ dtm_calls_configure(DtmCoordinator *c)
 }
 
 void
-dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event)
+dtm_calls_add_event(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event)
 {
 	if (c->n_events == c->events_size)
 	{
@@ -175,16 +175,17 @@ dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event)
 			: repalloc(c->events, sizeof(DtmPendingEvent) * size);
 		c->events_size = size;
 	}
-	c->events[c->n_events].id = id;
+	c->events[c->n_events].id = held->id;
+	c->events[c->n_events].hold = held->hold;
 	c->events[c->n_events].event = *event;
 	c->n_events++;
 }
 
 static DtmText
-tick_text(DtmCoordinator *c, const char *data, size_t len)
+event_text(DtmCoordinator *c, const char *data, size_t len)
 {
 	DtmText result;
-	char *copy = MemoryContextAlloc(c->tick_context, len + 1);
+	char *copy = MemoryContextAlloc(c->event_contexts[c->event_slot], len + 1);
 
 	memcpy(copy, data, len);
 	copy[len] = '\0';
@@ -200,7 +201,7 @@ body_of_reason(DtmCoordinator *c, const char *reason)
 	const char *body = strstr(reason, ": ");
 
 	body = body == NULL ? "" : body + 2;
-	return tick_text(c, body, strlen(body));
+	return event_text(c, body, strlen(body));
 }
 
 /* An end of a call that needs no network: an event for the next tick. */
@@ -216,9 +217,9 @@ end_call(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outco
 	event.role = call->role;
 	event.outcome = outcome;
 	event.started_at = GetCurrentTimestamp();
-	event.reason = tick_text(c, reason, strlen(reason));
+	event.reason = event_text(c, reason, strlen(reason));
 	event.body = event.reason;
-	dtm_calls_add_event(c, held->id, &event);
+	dtm_calls_add_event(c, held, &event);
 }
 
 /* On the wire everything is UTF-8; the database's client encoding is set to it for this. */
@@ -444,7 +445,7 @@ pull_forward(DtmCoordinator *c)
 		waiters = hash_search(c->host_waiters, key, HASH_FIND, NULL);
 		if (waiters == NULL)
 			continue;
-		for (int i = 0; i < Min(waiters->n, HOST_WAITERS); i++)
+		for (uint64 i = 0; i < Min(waiters->n, HOST_WAITERS); i++)
 			dtm_ids_add(c, &c->retry, waiters->ids[i]);
 		hash_search(c->host_waiters, key, HASH_REMOVE, NULL);
 	}
@@ -525,10 +526,10 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 		event.outcome = outcome_of_done(done);
 	}
 	if (event.kind == DTM_EVENT_POSTPONE || event.outcome != DTM_OUTCOME_SUCCESS)
-		event.reason = tick_text(c, reason, strlen(reason));
+		event.reason = event_text(c, reason, strlen(reason));
 	if (event.outcome == DTM_OUTCOME_FAILURE)
 		event.body = body_of_reason(c, reason);
-	dtm_calls_add_event(c, held->id, &event);
+	dtm_calls_add_event(c, held, &event);
 
 	if (event.kind == DTM_EVENT_POSTPONE || done->error == DTM_HTTP_CONNECT ||
 		done->error == DTM_HTTP_TIMEOUT || done->error == DTM_HTTP_BROKEN)
@@ -607,10 +608,10 @@ sql_ended(DtmCoordinator *c, const DtmTask *task)
 	event.started_at = task->started_at;
 	if (event.outcome != DTM_OUTCOME_SUCCESS)
 	{
-		event.reason = tick_text(c, task->reason, strlen(task->reason));
+		event.reason = event_text(c, task->reason, strlen(task->reason));
 		event.body = body_of_reason(c, task->reason);
 	}
-	dtm_calls_add_event(c, held->id, &event);
+	dtm_calls_add_event(c, held, &event);
 }
 
 static void

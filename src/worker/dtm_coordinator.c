@@ -187,7 +187,7 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 	 * A commit with synchronous_commit = off that was there before us was
 	 * put into no inbox: nothing may be called for it until it is durable.
 	 */
-	c->flush_up_to = GetXLogInsertRecPtr();
+	dtm_work_flush_before_calls(c);
 	c->sweep_again = true;
 	c->timer_low = DT_NOBEGIN;
 	c->next_timer = DT_NOBEGIN;
@@ -197,10 +197,7 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 static void
 handle_interrupts(DtmCoordinator *c)
 {
-	bool reload = ConfigReloadPending;
-
-	dtm_process_interrupts();
-	if (reload && c->http != NULL)
+	if (dtm_process_interrupts() && c->http != NULL)
 		dtm_calls_configure(c);
 }
 
@@ -403,9 +400,7 @@ loop(DtmCoordinator *c)
 		publish_rates(c);
 		report_when_idle(c, ticked);
 
-		/* events of the next tick keep their texts in this context: only when there are none */
-		if (c->n_events == 0)
-			MemoryContextReset(c->tick_context);
+		MemoryContextReset(c->tick_context);
 	}
 }
 
@@ -426,6 +421,9 @@ dtm_coordinator_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(c->db->dboid, InvalidOid, 0);
 	c->context = AllocSetContextCreate(TopMemoryContext, "dtm coordinator", ALLOCSET_DEFAULT_SIZES);
 	c->tick_context = AllocSetContextCreate(c->context, "dtm tick", ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < 2; i++)
+		c->event_contexts[i] =
+			AllocSetContextCreate(c->context, "dtm events", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(c->context);
 	pgstat_report_appname("dtm_pg coordinator");
 	prepare_session();

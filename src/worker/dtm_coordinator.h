@@ -48,7 +48,8 @@ typedef struct DtmHeld
 	bool changed; /* to be written */
 	bool flush;   /* ... durably before the calls start */
 	bool finished;
-	bool lost; /* somebody else changed the row: load it again */
+	bool saw_retry; /* the mark of dtm_retry in its row has been acted upon */
+	bool lost;      /* somebody else changed the row: load it again */
 	DtmTime next_at;
 	DtmCall *starts; /* calls to start once it is written */
 	uint32 n_starts;
@@ -66,7 +67,8 @@ typedef struct DtmHeld
 typedef struct DtmPendingEvent
 {
 	int64 id;
-	DtmEvent event; /* texts in the tick's context */
+	uint32 hold;    /* the stay in memory that it is about */
+	DtmEvent event; /* texts in one of event_contexts */
 } DtmPendingEvent;
 
 typedef struct DtmIdList
@@ -111,15 +113,17 @@ typedef struct DtmCoordinator
 	DtmHttp *http;
 	DtmPolicy *policy;
 	MemoryContext policy_context;
-	MemoryContext context;      /* "dtm coordinator" */
-	MemoryContext tick_context; /* "dtm tick" */
+	MemoryContext context;           /* "dtm coordinator" */
+	MemoryContext event_contexts[2]; /* texts of events: of the next tick, and of this one */
+	int event_slot;                  /* the one of the next tick */
+	MemoryContext tick_context;      /* "dtm tick" */
 
 	HTAB *held;
 	uint32 holds; /* given out so far */
 	int n_held;
 	pairingheap *heap; /* by wake_at */
 
-	/* filled between ticks, in tick_context */
+	/* filled between ticks */
 	DtmPendingEvent *events;
 	int n_events;
 	int events_size;
@@ -213,7 +217,7 @@ extern void dtm_calls_feed_executors(DtmCoordinator *c);
 /* POST to dtm.alert_webhook; its answer is only logged. */
 extern void dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
 
-extern void dtm_calls_add_event(DtmCoordinator *c, int64 id, const DtmEvent *event);
+extern void dtm_calls_add_event(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
 
 /* ---- dtm_work.c ---- */
 
@@ -227,6 +231,13 @@ typedef struct DtmWork
 
 /* Empty the inbox as far as there is room; true when a control message was in it. */
 extern bool dtm_work_take_inbox(DtmCoordinator *c);
+
+/*
+ * Nothing may be called for what is committed by now before it is durable: a
+ * commit with synchronous_commit = off is visible before it is flushed, and
+ * before its inbox is told so.
+ */
+extern void dtm_work_flush_before_calls(DtmCoordinator *c);
 
 /* Is there anything to do for a tick, anything to take from the tables, and when is there next? */
 extern bool dtm_work_exists(const DtmCoordinator *c, TimestampTz now);

@@ -33,8 +33,8 @@
 
 static ProcessUtility_hook_type previous_hook = NULL;
 
-/* The database whose workers this transaction keeps away. */
-static Oid aside = InvalidOid;
+/* Does this transaction keep workers away from their databases? */
+static bool aside = false;
 
 /* The database that must have no sessions for this statement, or InvalidOid. */
 static Oid
@@ -111,7 +111,7 @@ step_aside(Oid dboid)
 			else
 			{
 				db->aside_for = MyProcPid;
-				aside = dboid;
+				aside = true;
 				for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
 				{
 					if (db->coordinators[k].state == DTM_WORKER_NONE)
@@ -149,19 +149,22 @@ step_aside(Oid dboid)
 static void
 step_back(XactEvent event, void *arg)
 {
-	int i;
-
 	(void) arg;
-	if (!OidIsValid(aside) ||
+	if (!aside ||
 		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
 		return;
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
-	i = dtm_shmem_find(aside);
-	if (i >= 0 && dtm_shared->databases[i].aside_for == MyProcPid)
-		dtm_shared->databases[i].aside_for = 0;
+	for (int i = 0; i < dtm_shared->n_databases; i++)
+	{
+		DtmDatabaseSlot *db = &dtm_shared->databases[i];
+
+		if (db->aside_for != MyProcPid)
+			continue;
+		db->aside_for = 0;
+		dtm_shmem_request(db->dboid);
+	}
 	LWLockRelease(dtm_shared->lock);
-	dtm_shmem_request(aside);
-	aside = InvalidOid;
+	aside = false;
 }
 
 static bool

@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/prepare.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -165,13 +166,22 @@ executor_exit(int code, Datum arg)
 	LWLockRelease(dtm_shared->lock);
 }
 
-/* The oldest queued task, now running; NULL when there is none. */
+/*
+ * The oldest queued task, now running; NULL when there is none.  Leaves when
+ * the slot was given to another database, after DROP EXTENSION in ours: its
+ * tasks are not for us.
+ */
 static DtmTask *
 take_task(void)
 {
 	DtmTask *oldest = NULL;
 
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	if (db->dboid != MyDatabaseId)
+	{
+		LWLockRelease(dtm_shared->lock);
+		proc_exit(0);
+	}
 	for (int i = 0; i < DTM_MAX_TASKS; i++)
 	{
 		DtmTask *task = &db->tasks[i];
@@ -392,8 +402,9 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	PG_END_TRY();
 	memset(&dtm_call_context, 0, sizeof(dtm_call_context));
 
-	/* advisory locks outlive a transaction, and the next function may be somebody else's */
+	/* what outlives a transaction: the next function may be somebody else's */
 	LockReleaseSession(USER_LOCKMETHOD);
+	DropAllPreparedStatements();
 	MemoryContextSwitchTo(context);
 	pgstat_report_stat(false);
 
@@ -443,7 +454,7 @@ dtm_executor_main(Datum arg)
 	{
 		DtmTask *task;
 
-		dtm_process_interrupts();
+		(void) dtm_process_interrupts();
 		task = take_task();
 		if (task != NULL)
 		{

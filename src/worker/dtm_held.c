@@ -217,6 +217,7 @@ dtm_held_fill_progress(DtmHeld *held, TimestampTz now, bool release)
 	/* what stays in memory has no timer, and is due at once for who comes after a crash */
 	p->next_run_at = release ? Max(held->next_at, now) : now;
 	p->release = release;
+	p->saw_retry = held->saw_retry;
 	p->now = now;
 	p->state_len = dtm_state_pack(&held->trans, buffer);
 	p->state = buffer;

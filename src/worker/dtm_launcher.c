@@ -466,7 +466,7 @@ dtm_launcher_main(Datum arg)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 busy || more ? BUSY_MS : RESCAN_MS, wait_event);
 		ResetLatch(MyLatch);
-		dtm_process_interrupts();
+		(void) dtm_process_interrupts();
 	}
 }
 

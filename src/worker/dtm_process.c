@@ -46,14 +46,14 @@ dtm_process_signals(void)
 	BackgroundWorkerUnblockSignals();
 }
 
-void
+bool
 dtm_process_interrupts(void)
 {
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
+	if (!ConfigReloadPending)
+		return false;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	return true;
 }

@@ -37,10 +37,11 @@ extern void dtm_process_worker(BackgroundWorker *worker, const char *function, c
 extern void dtm_process_signals(void);
 
 /*
- * Between two pieces of work: end when asked to, take new settings.  A cancel
- * (pg_cancel_backend) finds no statement here and is forgotten.
+ * Between two pieces of work: end when asked to, take new settings; true when
+ * there were any.  A cancel (pg_cancel_backend) finds no statement here and
+ * is forgotten.
  */
-extern void dtm_process_interrupts(void);
+extern bool dtm_process_interrupts(void);
 
 /* Start executors when there is more to do than they can take; by the coordinator. */
 extern bool dtm_executor_ensure(int database);

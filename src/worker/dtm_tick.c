@@ -163,6 +163,7 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 	}
 	if (held != NULL)
 	{
+		held->saw_retry = held->saw_retry || row->retry;
 		if (retry || row->retry)
 			apply_kind(tick, held, DTM_EVENT_RETRY);
 		return;
@@ -175,6 +176,7 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 		(*n_unreadable)++;
 		return;
 	}
+	held->saw_retry = row->retry;
 	apply_kind(tick, held, retry || row->retry ? DTM_EVENT_RETRY : DTM_EVENT_WAKE);
 }
 
@@ -240,14 +242,18 @@ apply_events(Tick *tick)
 {
 	DtmCoordinator *c = tick->c;
 	DtmHeld *held;
+	int slot = c->event_slot;
 
+	/* what comes up from now on is for the next tick */
+	c->event_slot = 1 - slot;
 	for (int i = 0; i < c->n_events; i++)
 	{
 		held = dtm_held_find(c, c->events[i].id);
-		if (held != NULL)
+		if (held != NULL && held->hold == c->events[i].hold)
 			apply(tick, held, &c->events[i].event);
 	}
 	c->n_events = 0;
+	MemoryContextReset(c->event_contexts[slot]);
 	while ((held = dtm_held_next_due(c, tick->now)) != NULL)
 		apply_kind(tick, held, DTM_EVENT_WAKE);
 	tick->applied = true;
@@ -295,11 +301,16 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 			finish[n_finish++] = &held->progress;
 		else
 			progress[n_progress++] = &held->progress;
-		if (held->finished && dtm_notify)
-			dtm_held_notify(held);
 	}
 	dtm_store_progress(progress, n_progress);
 	dtm_store_finish(finish, n_finish);
+
+	/* not of what dtm_stop() finished meanwhile: that says so itself */
+	for (int i = 0; i < n && dtm_notify; i++)
+	{
+		if (list[i]->finished && !list[i]->lost && list[i]->progress.written)
+			dtm_held_notify(list[i]);
+	}
 	return durable;
 }
 
@@ -320,7 +331,10 @@ settle_one(Tick *tick, DtmHeld *held)
 		return;
 	}
 	if (wrote)
+	{
 		held->ver++;
+		held->saw_retry = false;
+	}
 	held->write_failures = 0;
 	held->changed = held->flush = false;
 	if (held->finished)

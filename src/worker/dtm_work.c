@@ -15,6 +15,8 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "utils/timestamp.h"
 
 #include "dtm_coordinator.h"
@@ -65,6 +67,29 @@ dtm_work_take_inbox(DtmCoordinator *c)
 	for (int i = 0; i < n; i++)
 		dtm_ids_add(c, &c->load, ids[i]);
 	return control;
+}
+
+/*
+ * Where the last record ends.  GetXLogInsertRecPtr() says where the next one
+ * will begin: in a fresh page that is behind the page's header, which is not
+ * there yet, and XLogFlush() takes it for a damaged position.
+ */
+static XLogRecPtr
+end_of_wal(void)
+{
+	XLogRecPtr position = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(position, wal_segment_size) == SizeOfXLogLongPHD)
+		position -= SizeOfXLogLongPHD;
+	else if (position % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		position -= SizeOfXLogShortPHD;
+	return position;
+}
+
+void
+dtm_work_flush_before_calls(DtmCoordinator *c)
+{
+	c->flush_up_to = Max(c->flush_up_to, end_of_wal());
 }
 
 bool
@@ -135,6 +160,8 @@ claim_timers(DtmCoordinator *c, TimestampTz now, DtmWork *work)
 	if (c->next_timer > now || limit <= 0)
 		return;
 	n = dtm_store_claim_timers(c->timer_low, now, c->number, c->workers, limit, ids, due);
+	if (n > 0)
+		dtm_work_flush_before_calls(c);
 	for (int i = 0; i < n; i++)
 	{
 		if (!dtm_held_is_shunned(c, ids[i], now))
@@ -176,6 +203,7 @@ static void
 sweep(DtmCoordinator *c, TimestampTz now, DtmWork *work)
 {
 	int limit = room(c) - work->n;
+	int before = work->n;
 
 	if (limit <= 0)
 		return;
@@ -196,6 +224,8 @@ sweep(DtmCoordinator *c, TimestampTz now, DtmWork *work)
 		add(work, id, false);
 		limit--;
 	}
+	if (work->n > before)
+		dtm_work_flush_before_calls(c);
 }
 
 void
@@ -230,7 +260,10 @@ dtm_work_purge(DtmCoordinator *c, TimestampTz now)
 
 	if (dtm_retention == 0 || c->number != 0 || now < c->purge_at)
 		return;
+
+	/* also when it fails: a dtm_purge() that is not committed must not hold up each tick */
+	c->purge_at = TimestampTzPlusMilliseconds(now, PURGE_INTERVAL_MS);
 	n = dtm_store_purge(now - (int64) dtm_retention * USECS_PER_SEC, PURGE_BATCH);
-	if (n < PURGE_BATCH)
-		c->purge_at = TimestampTzPlusMilliseconds(now, PURGE_INTERVAL_MS);
+	if (n >= PURGE_BATCH)
+		c->purge_at = now;
 }

@@ -38,6 +38,8 @@ SELECT dtm_grant('regress_dtm_catalog');
 -- a name that has to be quoted
 CREATE ROLE "regress dtm ""quoted""; DROP TABLE dtm.trans";
 SELECT dtm_grant('"regress dtm ""quoted""; DROP TABLE dtm.trans"');
+SELECT dtm_grant('-');
+SELECT dtm_grant('999999');
 SELECT has_table_privilege('regress dtm "quoted"; DROP TABLE dtm.trans', 'dtm.transactions', 'SELECT');
 DROP OWNED BY regress_dtm_catalog, "regress dtm ""quoted""; DROP TABLE dtm.trans";
 DROP ROLE regress_dtm_catalog, "regress dtm ""quoted""; DROP TABLE dtm.trans";

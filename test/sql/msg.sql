@@ -270,3 +270,10 @@ DO $$ BEGIN PERFORM dtm_abort(gid) FROM dtm.transactions WHERE submitted_by = 'm
 SELECT status, count(*) FROM dtm.transactions WHERE submitted_by = 'msg_other'::regrole GROUP BY status;
 DROP OWNED BY msg_other;
 DROP ROLE msg_other;
+-- waiting for what this very transaction has asked for would never end
+SELECT dtm_msg_prepare('[{"action": ""}]', 'sql:committed', 'asked');
+BEGIN;
+SELECT dtm_submit('asked');
+SELECT refused('SELECT dtm_wait(''asked'')');
+ROLLBACK;
+SELECT dtm_abort('asked'), dtm_wait('asked');

@@ -339,6 +339,37 @@ RESET ROLE;
 SELECT says, count(*) FROM log GROUP BY 1;
 SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4713;
 
+-- the statements behind the functions use no operator of whoever calls
+\c -
+SET client_min_messages = warning;
+CREATE SCHEMA trap;
+CREATE TABLE trap.caught (who name);
+GRANT USAGE ON SCHEMA trap TO PUBLIC;
+GRANT INSERT ON trap.caught TO PUBLIC;
+CREATE FUNCTION trap.meets(text, text) RETURNS boolean LANGUAGE sql AS $$
+	INSERT INTO trap.caught VALUES (current_user);
+	SELECT $1 OPERATOR(pg_catalog.=) $2;
+$$;
+CREATE OPERATOR trap.= (LEFTARG = text, RIGHTARG = text, FUNCTION = trap.meets);
+CREATE FUNCTION trap.meets_not(text, text) RETURNS boolean LANGUAGE sql AS $$
+	INSERT INTO trap.caught VALUES (current_user);
+	SELECT $1 OPERATOR(pg_catalog.<>) $2;
+$$;
+CREATE OPERATOR trap.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = trap.meets_not);
+SET ROLE regress_dtm_a;
+SET search_path = trap, pg_catalog, public;
+SELECT dtm_msg_prepare('[{"action": "http://127.0.0.1:9/"}]', 'http://127.0.0.1:9/', 'priv-trap', timeout_to_fail => '1 day');
+SELECT dtm_msg_prepare('[{"action": "http://127.0.0.1:9/"}]', 'http://127.0.0.1:9/', 'priv-trap', timeout_to_fail => '1 day');
+SELECT dtm_abort('priv-trap'), dtm_wait('priv-trap'), dtm_status('priv-trap'), dtm_retry('priv-trap'), dtm_stop('priv-trap');
+SELECT dtm_barrier('saga', 'priv-trap', '01', 'compensate'), dtm_barrier_query_prepared('gid=priv-trap&trans_type=msg&branch_id=00&op=msg');
+SELECT count(*) FROM dtm_timeline('priv-trap');
+SELECT gid, status FROM dtm.transactions WHERE gid OPERATOR(pg_catalog.=) 'priv-trap';
+SELECT dtm_purge('10 years');
+RESET ROLE;
+SELECT who FROM caught;
+SET search_path = privileges, public;
+DROP SCHEMA trap CASCADE;
+
 -- rights that are taken away after the submit are gone
 CREATE FUNCTION revoked(payload jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
 BEGIN;

@@ -42,6 +42,17 @@ SELECT count(*) FROM dtm.branches WHERE gid LIKE 'view-%';
 SELECT dtm_status('view-good');
 COMMIT;
 
+-- a gid is looked up, not searched for; also when it comes from a table with the collation of the database
+CREATE FUNCTION plan(statement text) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || statement; END $$;
+CREATE TABLE orders (gid text);
+INSERT INTO orders VALUES ('view-good');
+BEGIN;
+SET LOCAL enable_seqscan = off;
+SELECT v, count(*) FILTER (WHERE p LIKE '%trans_gid_key%') AS lookups
+FROM unnest('{transactions, branches, stuck}'::text[]) AS v, plan(format('SELECT * FROM dtm.%I WHERE gid = ''view-good''', v)) AS p GROUP BY v ORDER BY v;
+COMMIT;
+SELECT gid, status FROM orders JOIN dtm.transactions USING (gid);
+
 --
 -- dtm.stuck
 --
@@ -103,7 +114,24 @@ SELECT * FROM dtm_timeline('view-damaged');
 SELECT b, dtm.spec_options(b), (SELECT count(*) FROM dtm.branch_rows(now(), b, NULL)), (SELECT count(*) FROM dtm.branch_rows(now(), t.spec, b)) AS state,
 	dtm.stuck_reason(now(), b, b), dtm.stuck_reason(now(), t.spec, b) AS state
 FROM dtm.trans AS t, unnest(ARRAY['', '\x00', '\xff', '\x01000000', '\x0100000000000000000000000000000000ff']::bytea[]) AS b WHERE t.gid = 'view-good';
+-- no text that is invalid in the encoding of the database
+SELECT convert_to(b.url, 'UTF8'), convert_to(dtm.stuck_reason(now(), t.spec, '\x0100000000800a0101e20000'), 'UTF8')
+FROM dtm.trans AS t, overlay(t.spec PLACING '\xe200' FROM length(t.spec) - 1) AS s (spec), dtm.branch_rows(now(), s.spec, NULL) AS b
+WHERE t.gid = 'view-later' AND b.op = 'action';
+SELECT dtm.spec_options('\x0101002004016101620000') AS valid, dtm.spec_options('\x010100200401e201620000') AS invalid;
 SELECT dtm_stop('view-damaged');
+-- times that lie beyond all reckoning
+UPDATE dtm.done AS d SET state = '\x01000000000000011080808080808080806000' FROM dtm.trans AS t WHERE t.id = d.id AND t.gid = 'view-stopped';
+SELECT branch_id, op, attempt, outcome, length(bar) BETWEEN 1 AND 40 AS bar FROM dtm_timeline('view-stopped');
+-- rows that an incomplete restore did not bring
+CREATE TEMPORARY TABLE lost AS SELECT l.* FROM dtm.live AS l JOIN dtm.trans AS t USING (id) WHERE t.gid = 'view-later';
+DELETE FROM dtm.live WHERE id IN (SELECT id FROM lost);
+SELECT dtm_status('view-later');
+SELECT dtm_wait('view-later');
+SELECT dtm_retry('view-later');
+SELECT dtm_stop('view-later');
+SELECT dtm_abort('view-later');
+INSERT INTO dtm.live SELECT * FROM lost;
 
 SELECT gid, dtm_stop(gid) FROM dtm.transactions WHERE gid IN ('view-later', 'view-ongoing') ORDER BY gid;
 SELECT dtm_purge('0') > 0;
