@@ -66,7 +66,9 @@ sub new_node
 	  ? $cluster_class->get_new_node($opts{name})
 	  : $cluster_class->new($opts{name});
 
-	$node->init($opts{streaming} ? (allows_streaming => 1) : ());
+	# whatever the machine's locale is: texts of the tests are UTF-8
+	$node->init(($opts{streaming} ? (allows_streaming => 1) : ()),
+		extra => [ '--encoding=UTF8', '--locale=C' ]);
 	$node->append_conf('postgresql.conf', join "\n",
 		($opts{preload} ? "shared_preload_libraries = 'dtm_pg'" : ()),
 		'shared_buffers = 16MB', 'max_connections = 50', 'max_worker_processes = 16',
