@@ -12,6 +12,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "dtm_arena.h"
 #include "dtm_compat.h"
 #include "dtm_policy.h"
 #include "dtm_settings.h"
@@ -34,20 +35,12 @@ bool dtm_notify = false;
 char *dtm_alert_webhook = NULL;
 int dtm_alert_retry_limit = 3;
 
-static void *
-arena_alloc(void *context, size_t size)
-{
-	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
-		: NULL;
-}
-
 static bool
 check_allowed_targets(char **newval, void **extra, GucSource source)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "dtm policy check", ALLOCSET_SMALL_SIZES);
-	DtmArena arena = {arena_alloc, context};
+	DtmArena arena = dtm_arena(context);
 	char error[256];
 	bool ok = dtm_policy_parse(*newval, &arena, error, sizeof(error)) != NULL;
 

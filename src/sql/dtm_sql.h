@@ -14,11 +14,9 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "dtm_arena.h"
 #include "dtm_spec.h"
 #include "dtm_store.h"
-
-/* Memory of the core from a context; NULL instead of an ERROR when there is none. */
-extern DtmArena dtm_sql_arena(MemoryContext context);
 
 /* Numbers of the trailing arguments that every submit has, relative to the first. */
 enum

@@ -97,7 +97,7 @@ static Datum
 decide(FunctionCallInfo fcinfo, DtmEventKind kind, const char *reason)
 {
 	char *gid = gid_argument(fcinfo);
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmFound found;
 	DtmTrans trans;
 	DtmEvent event;

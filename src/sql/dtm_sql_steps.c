@@ -27,27 +27,12 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "dtm_arena.h"
 #include "dtm_compat.h"
 #include "dtm_policy.h"
 #include "dtm_settings.h"
 #include "dtm_sql.h"
 #include "dtm_steps_json.h"
-
-static void *
-arena_alloc(void *context, size_t size)
-{
-	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
-		: NULL;
-}
-
-DtmArena
-dtm_sql_arena(MemoryContext context)
-{
-	DtmArena arena = {arena_alloc, context};
-
-	return arena;
-}
 
 void
 dtm_sql_spec_error(const DtmSpecError *error)
@@ -308,7 +293,7 @@ current_policy(void)
 	if (chars != NULL && strcmp(chars, dtm_allowed_targets) == 0)
 		return policy;
 	fresh = AllocSetContextCreate(TopMemoryContext, "dtm policy", ALLOCSET_SMALL_SIZES);
-	arena = dtm_sql_arena(fresh);
+	arena = dtm_arena(fresh);
 	chars = NULL;
 	policy = dtm_policy_parse(dtm_allowed_targets, &arena, error, sizeof(error));
 	if (policy == NULL)

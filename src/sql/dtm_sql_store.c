@@ -119,7 +119,7 @@ warn_when_not_driven(void)
 static bool
 same_content(const DtmFound *found, const char *asked, size_t asked_len)
 {
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmTrans trans;
 	const char *packed;
 	size_t len;
@@ -160,7 +160,7 @@ check_gid(const char *gid)
 static bool
 insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
 {
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next_run_at;
 	DtmTrans trans;

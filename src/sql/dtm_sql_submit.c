@@ -70,7 +70,7 @@ gid_argument(FunctionCallInfo fcinfo, int n)
 static Datum
 submit_steps(FunctionCallInfo fcinfo, const char *what, DtmTransType type)
 {
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	uint32_t flags = 0;
 	DtmSpecBuilder *builder = begin(fcinfo, what, &arena, type, &flags);
 
@@ -135,7 +135,7 @@ warn_of_limit(FunctionCallInfo fcinfo, int first_option)
 Datum
 dtm_sql_msg_submit(PG_FUNCTION_ARGS)
 {
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	uint32_t flags = 0;
 	DtmSpecBuilder *builder = begin(fcinfo, "dtm_msg_submit()", &arena, DTM_TYPE_MSG, &flags);
 
@@ -155,7 +155,7 @@ dtm_sql_msg_submit(PG_FUNCTION_ARGS)
 Datum
 dtm_sql_msg_prepare(PG_FUNCTION_ARGS)
 {
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	uint32_t flags = 0;
 	DtmSpecBuilder *builder = begin(fcinfo, "dtm_msg_prepare()", &arena, DTM_TYPE_MSG, &flags);
 	text *query;

@@ -68,7 +68,7 @@ dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *found)
 bool
 dtm_sql_try_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *trans)
 {
-	DtmArena arena = dtm_sql_arena(CurrentMemoryContext);
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmRc rc;
 
 	memset(trans, 0, sizeof(*trans));

@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "dtm_arena.h"
 #include "dtm_answer.h"
 #include "dtm_coordinator.h"
 #include "dtm_process.h"
@@ -124,20 +125,12 @@ dtm_calls_init(DtmCoordinator *c)
 	prepare_encoding();
 }
 
-static void *
-arena_alloc(void *context, size_t size)
-{
-	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
-		: NULL;
-}
-
 void
 dtm_calls_configure(DtmCoordinator *c)
 {
 	DtmHttpLimits limits;
 	MemoryContext context = AllocSetContextCreate(c->context, "dtm policy", ALLOCSET_SMALL_SIZES);
-	DtmArena arena = {arena_alloc, context};
+	DtmArena arena = dtm_arena(context);
 	DtmPolicy *policy;
 	char error[256];
 

@@ -38,6 +38,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "dtm_arena.h"
 #include "dtm_barrier.h"
 #include "dtm_compat.h"
 #include "dtm_executor.h"
@@ -200,14 +201,6 @@ take_task(void)
 	return oldest;
 }
 
-static void *
-arena_alloc(void *context, size_t size)
-{
-	return AllocSizeIsValid(size)
-		? MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM)
-		: NULL;
-}
-
 /*
  * Call the function as the role that submitted.  Security-restricted: it
  * cannot leave anything behind (cursors, temporary tables, deferred
@@ -290,7 +283,7 @@ run_in_transaction(const DtmTask *task)
 {
 	DtmStoredTrans row;
 	DtmTrans trans;
-	DtmArena arena = {arena_alloc, CurrentMemoryContext};
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmText function;
 	DtmText payload = {NULL, 0};
 	const char *op = dtm_op_name((DtmOp) task->op);

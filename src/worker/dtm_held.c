@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "dtm_arena.h"
 #include "dtm_coordinator.h"
 #include "dtm_settings.h"
 #include "dtm_spec.h"
@@ -24,14 +25,6 @@ typedef struct HeldEntry
 	int64 id;
 	DtmHeld *held;
 } HeldEntry;
-
-static void *
-arena_alloc(void *context, size_t size)
-{
-	if (!AllocSizeIsValid(size))
-		return NULL;
-	return MemoryContextAllocExtended((MemoryContext) context, size, MCXT_ALLOC_NO_OOM);
-}
 
 /* Earliest first: pairingheap keeps the greatest on top. */
 static int
@@ -85,8 +78,7 @@ dtm_held_add(DtmCoordinator *c, const DtmStoredTrans *row, const char **problem)
 	held->ver = row->ver;
 	held->owner = row->owner;
 	held->context = context;
-	held->arena.alloc = arena_alloc;
-	held->arena.context = context;
+	held->arena = dtm_arena(context);
 	held->gid = pstrdup(row->gid);
 	held->next_at = DTM_TIME_NEVER;
 	memcpy(spec, row->spec, row->spec_len);
