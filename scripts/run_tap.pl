@@ -18,6 +18,9 @@ if (!@tests)
 }
 
 $ENV{TESTDIR} or die "TESTDIR is not set\n";
+# the names that it has since PostgreSQL 16
+$ENV{TESTDATADIR} //= "$ENV{TESTDIR}/tmp_check";
+$ENV{TESTLOGDIR} //= "$ENV{TESTDIR}/tmp_check/log";
 for (my $dir = '', my @parts = split m{/}, $ENV{TESTDIR}; @parts;)
 {
 	$dir .= shift(@parts) . '/';
