@@ -100,19 +100,6 @@ dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole rol
  * ------------------------------------------------------------------------
  */
 
-/* At most max bytes of a text, cut in front of a character. */
-static DtmText
-cut_text(DtmText from, uint32_t max)
-{
-	if (from.len > max)
-	{
-		from.len = max;
-		while (from.len > 0 && ((unsigned char) from.data[from.len] & 0xC0) == 0x80)
-			from.len--;
-	}
-	return from;
-}
-
 /*
  * Copy a text, cut between two UTF-8 characters.  An equal one is not copied
  * again: a branch that answers the same for days must not grow the arena.
@@ -120,7 +107,7 @@ cut_text(DtmText from, uint32_t max)
 static DtmRc
 copy_text(DtmArena *arena, DtmText from, DtmText *to)
 {
-	uint32_t len = cut_text(from, DTM_MAX_ERROR_LEN).len;
+	uint32_t len = dtm_text_cut(from, DTM_MAX_ERROR_LEN).len;
 	char *copy;
 
 	if (len == 0 || (len == to->len && memcmp(from.data, to->data, len) == 0))
@@ -409,7 +396,7 @@ apply_result(DtmRun *run, const DtmEvent *event)
 	if (copy_text(run->arena, event->reason, &op->last_error) != DTM_OK)
 		return DTM_NOMEM;
 	if (event->reason.len > 0)
-		trans->log[trans->n_log - 1].reason = cut_text(op->last_error, DTM_MAX_LOG_REASON);
+		trans->log[trans->n_log - 1].reason = dtm_text_cut(op->last_error, DTM_MAX_LOG_REASON);
 	if (!of_phase)
 	{
 		if (event->outcome == DTM_OUTCOME_FAILURE)

@@ -63,7 +63,6 @@ static void reset(DtmTrans *trans);
 static void reset_op(DtmOpState *op);
 static uint32_t op_bits(const DtmOpState *op);
 static uint32_t usual_attempts(const DtmOpState *op);
-static DtmText bounded_text(DtmText text, uint32_t max);
 static DtmText bounded_error(DtmText error);
 static bool same_text(DtmText a, DtmText b);
 static void put_time(DtmWriter *writer, DtmTime time, DtmTime base);
@@ -230,7 +229,7 @@ write_log(DtmWriter *writer, const DtmTrans *trans)
 		dtm_put_number(writer, call->took_us);
 		if (bits & LOG_REASON)
 		{
-			reason = bounded_text(call->reason, DTM_MAX_LOG_REASON);
+			reason = dtm_text_cut(call->reason, DTM_MAX_LOG_REASON);
 			dtm_put_text(writer, reason);
 		}
 		last = call->started_at;
@@ -322,23 +321,10 @@ usual_attempts(const DtmOpState *op)
 	return op->finished_at != 0 ? 1 : 0;
 }
 
-/* Cut in front of a character, not within one. */
-static DtmText
-bounded_text(DtmText text, uint32_t max)
-{
-	if (text.len > max)
-	{
-		text.len = max;
-		while (text.len > 0 && ((unsigned char) text.data[text.len] & 0xC0) == 0x80)
-			text.len--;
-	}
-	return text;
-}
-
 static DtmText
 bounded_error(DtmText error)
 {
-	return bounded_text(error, DTM_MAX_ERROR_LEN);
+	return dtm_text_cut(error, DTM_MAX_ERROR_LEN);
 }
 
 static bool

@@ -150,6 +150,19 @@ extern const char *dtm_outcome_name(DtmOutcome outcome);
 extern DtmOp dtm_op_from_name(const char *name, size_t len);
 extern DtmTransType dtm_type_from_name(const char *name, size_t len); /* 0: unknown */
 
+/* At most max bytes of a text, cut in front of a character. */
+static inline DtmText
+dtm_text_cut(DtmText from, uint32_t max)
+{
+	if (from.len > max)
+	{
+		from.len = max;
+		while (from.len > 0 && ((unsigned char) from.data[from.len] & 0xC0) == 0x80)
+			from.len--;
+	}
+	return from;
+}
+
 static inline bool
 dtm_status_is_final(DtmStatus status)
 {

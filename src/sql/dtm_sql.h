@@ -43,6 +43,9 @@ extern char *dtm_sql_new_gid(void);
 /* Throw what the builder refused: its message, field and hint with the right SQLSTATE. */
 extern void dtm_sql_spec_error(const DtmSpecError *error);
 
+/* The same with what the builder has kept, when a call of it gave false. */
+extern void dtm_sql_check(DtmSpecBuilder *builder, bool ok);
+
 /*
  * Feed the steps argument of a submit to the builder: an array of steps, or
  * the object that DTM's clients send; *flags gets what the object asks for.

@@ -50,8 +50,8 @@ dtm_sql_spec_error(const DtmSpecError *error)
 			 error->hint[0] != '\0' ? errhint("%s", error->hint) : 0));
 }
 
-static void
-check(DtmSpecBuilder *builder, bool ok)
+void
+dtm_sql_check(DtmSpecBuilder *builder, bool ok)
 {
 	if (!ok)
 		dtm_sql_spec_error(dtm_spec_error(builder));
@@ -129,11 +129,11 @@ walk_headers(DtmSpecBuilder *builder, JsonbContainer *container, bool of_step)
 
 		(void) JsonbIteratorNext(&it, &value, true);
 		kind = value_text(&value, false, &chars, &len);
-		check(builder,
-			  of_step ? dtm_spec_step_header(builder, key.val.string.val, key.val.string.len, kind,
-											 chars, len)
-					  : dtm_spec_add_header(builder, key.val.string.val, key.val.string.len, kind,
-											chars, len));
+		dtm_sql_check(builder,
+					  of_step ? dtm_spec_step_header(builder, key.val.string.val,
+													 key.val.string.len, kind, chars, len)
+							  : dtm_spec_add_header(builder, key.val.string.val, key.val.string.len,
+													kind, chars, len));
 	}
 }
 
@@ -150,7 +150,7 @@ walk_after(DtmSpecBuilder *builder, JsonbContainer *container)
 		size_t len;
 		DtmJsonKind kind = value_text(&value, false, &chars, &len);
 
-		check(builder, dtm_spec_step_after(builder, kind, chars, len));
+		dtm_sql_check(builder, dtm_spec_step_after(builder, kind, chars, len));
 	}
 }
 
@@ -219,9 +219,9 @@ walk_step(DtmSpecBuilder *builder, JsonbContainer *container)
 		if (kind == DTM_JSON_STRING && key_is(&key, "request_timeout") &&
 			interval_seconds(dtm_spec_step_count(builder) - 1, chars, len, &chars, &len))
 			kind = DTM_JSON_NUMBER;
-		check(builder,
-			  dtm_spec_step_field(builder, key.val.string.val, key.val.string.len, kind, chars,
-								  len));
+		dtm_sql_check(builder,
+					  dtm_spec_step_field(builder, key.val.string.val, key.val.string.len, kind,
+										  chars, len));
 		if (kind == DTM_JSON_OBJECT && key_is(&key, "headers"))
 			walk_headers(builder, value.val.binary.data, true);
 		if (kind == DTM_JSON_ARRAY && key_is(&key, "after"))
@@ -242,23 +242,25 @@ dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
 
 		initStringInfo(&chars);
 		(void) JsonbToCString(&chars, &steps->root, VARSIZE(steps));
-		check(builder, dtm_steps_json(builder, chars.data, chars.len, flags));
+		dtm_sql_check(builder, dtm_steps_json(builder, chars.data, chars.len, flags));
 		return;
 	}
 	if (!JB_ROOT_IS_ARRAY(steps) || JB_ROOT_IS_SCALAR(steps))
-		check(builder,
-			  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps", dtm_spec_step_example(builder),
-							  "\"%s\" is not an array", dtm_spec_list_name(builder)));
+		dtm_sql_check(builder,
+					  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
+									  dtm_spec_step_example(builder), "\"%s\" is not an array",
+									  dtm_spec_list_name(builder)));
 
 	it = JsonbIteratorInit(&steps->root);
 	(void) JsonbIteratorNext(&it, &value, true);
 	while (JsonbIteratorNext(&it, &value, true) == WJB_ELEM)
 	{
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			check(builder,
-				  dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "steps",
-								  dtm_spec_step_example(builder), "step %d is not an object", step));
-		check(builder, dtm_spec_step_begin(builder));
+			dtm_sql_check(builder,
+						  dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "steps",
+										  dtm_spec_step_example(builder),
+										  "step %d is not an object", step));
+		dtm_sql_check(builder, dtm_spec_step_begin(builder));
 		walk_step(builder, value.val.binary.data);
 		step++;
 	}
@@ -270,10 +272,10 @@ dtm_sql_headers(DtmSpecBuilder *builder, Jsonb *headers)
 	if (headers == NULL)
 		return;
 	if (!JB_ROOT_IS_OBJECT(headers))
-		check(builder,
-			  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "headers",
-							  "Give an object of strings like {\"Authorization\": \"Bearer ...\"}.",
-							  "\"headers\" is not an object"));
+		dtm_sql_check(builder,
+					  dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "headers",
+									  "Give an object of strings like {\"Authorization\": \"Bearer ...\"}.",
+									  "\"headers\" is not an object"));
 	walk_headers(builder, &headers->root, false);
 }
 
@@ -423,19 +425,20 @@ dtm_sql_check_targets(DtmSpecBuilder *builder)
 										 dtm_spec_step_url(builder, step, (DtmRole) role));
 			if (function == NULL)
 				continue;
-			check(builder,
-				  dtm_spec_step_sql_name(builder, step, (DtmRole) role, function, strlen(function)));
+			dtm_sql_check(builder,
+						  dtm_spec_step_sql_name(builder, step, (DtmRole) role, function,
+												 strlen(function)));
 			has_sql = true;
 		}
 	}
 	function = dtm_sql_check_url("", "query_prepared", dtm_spec_query_prepared(builder));
 	if (function != NULL)
 	{
-		check(builder, dtm_spec_set_query_sql_name(builder, function, strlen(function)));
+		dtm_sql_check(builder, dtm_spec_set_query_sql_name(builder, function, strlen(function)));
 		has_sql = true;
 	}
 	if (has_sql)
-		check(builder,
-			  dtm_spec_set_search_path(builder, namespace_search_path,
-									   strlen(namespace_search_path)));
+		dtm_sql_check(builder,
+					  dtm_spec_set_search_path(builder, namespace_search_path,
+											   strlen(namespace_search_path)));
 }

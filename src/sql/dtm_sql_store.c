@@ -52,43 +52,37 @@ dtm_sql_interval_ms(const Interval *interval)
 	return us / 1000 + (us % 1000 > 0) - (us % 1000 < 0);
 }
 
-static void
-check(DtmSpecBuilder *builder, bool ok)
-{
-	if (!ok)
-		dtm_sql_spec_error(dtm_spec_error(builder));
-}
-
 void
 dtm_sql_take_options(FunctionCallInfo fcinfo, int first, DtmSpecBuilder *builder)
 {
 	int n = first;
 
 	if (!PG_ARGISNULL(n + DTM_OPTION_REQUEST_TIMEOUT))
-		check(builder,
-			  dtm_spec_set_request_timeout(builder,
-										   dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
-											   n + DTM_OPTION_REQUEST_TIMEOUT))));
+		dtm_sql_check(builder,
+					  dtm_spec_set_request_timeout(builder,
+												   dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
+													   n + DTM_OPTION_REQUEST_TIMEOUT))));
 	if (!PG_ARGISNULL(n + DTM_OPTION_RETRY_INTERVAL))
-		check(builder,
-			  dtm_spec_set_retry_interval(builder,
-										  dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
-											  n + DTM_OPTION_RETRY_INTERVAL))));
+		dtm_sql_check(builder,
+					  dtm_spec_set_retry_interval(builder,
+												  dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
+													  n + DTM_OPTION_RETRY_INTERVAL))));
 	if (!PG_ARGISNULL(n + DTM_OPTION_RETRY_LIMIT))
-		check(builder,
-			  dtm_spec_set_retry_limit(builder, PG_GETARG_INT32(n + DTM_OPTION_RETRY_LIMIT)));
+		dtm_sql_check(builder,
+					  dtm_spec_set_retry_limit(builder,
+											   PG_GETARG_INT32(n + DTM_OPTION_RETRY_LIMIT)));
 	if (!PG_ARGISNULL(n + DTM_OPTION_TIMEOUT_TO_FAIL))
-		check(builder,
-			  dtm_spec_set_timeout_to_fail(builder,
-										   dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
-											   n + DTM_OPTION_TIMEOUT_TO_FAIL))));
+		dtm_sql_check(builder,
+					  dtm_spec_set_timeout_to_fail(builder,
+												   dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
+													   n + DTM_OPTION_TIMEOUT_TO_FAIL))));
 	if (!PG_ARGISNULL(n + DTM_OPTION_HEADERS))
 		dtm_sql_headers(builder, PG_GETARG_JSONB_P(n + DTM_OPTION_HEADERS));
 	if (!PG_ARGISNULL(n + DTM_OPTION_START_AFTER))
-		check(builder,
-			  dtm_spec_set_start_after(builder,
-									   dtm_sql_interval_ms(
-										   PG_GETARG_INTERVAL_P(n + DTM_OPTION_START_AFTER))));
+		dtm_sql_check(builder,
+					  dtm_spec_set_start_after(builder,
+											   dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(
+												   n + DTM_OPTION_START_AFTER))));
 }
 
 /* Say so when nothing will drive it for now; the submit itself is as good as ever. */
@@ -207,7 +201,7 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 		gid = dtm_sql_new_gid();
 
 	dtm_sql_check_targets(builder);
-	check(builder, dtm_spec_finish(builder, &asked, &asked_len));
+	dtm_sql_check(builder, dtm_spec_finish(builder, &asked, &asked_len));
 	spec = asked;
 	spec_len = asked_len;
 	if (topics)
@@ -220,7 +214,7 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 		}
 		dtm_sql_expand_topics(builder);
 		dtm_sql_check_targets(builder);
-		check(builder, dtm_spec_finish(builder, &spec, &spec_len));
+		dtm_sql_check(builder, dtm_spec_finish(builder, &spec, &spec_len));
 	}
 	if (!insert(gid, gid_given, spec, spec_len))
 	{

@@ -32,13 +32,6 @@ dtm_sql_gid(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(dtm_sql_new_gid()));
 }
 
-static void
-check(DtmSpecBuilder *builder, bool ok)
-{
-	if (!ok)
-		dtm_sql_spec_error(dtm_spec_error(builder));
-}
-
 /* A builder with the steps, the first argument, in it; what is the name of the function. */
 static DtmSpecBuilder *
 begin(FunctionCallInfo fcinfo, const char *what, DtmArena *arena, DtmTransType type,
@@ -114,7 +107,8 @@ take_delay(FunctionCallInfo fcinfo, int n, int first_option, DtmSpecBuilder *bui
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"delay\" and \"start_after\" must not be given both"),
 				 errhint("They mean the same: the time until the first delivery.")));
-	check(builder, dtm_spec_set_delay(builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n))));
+	dtm_sql_check(builder,
+				  dtm_spec_set_delay(builder, dtm_sql_interval_ms(PG_GETARG_INTERVAL_P(n))));
 }
 
 /* It is taken, for every submit has the same options, but nobody shall rely on it. */
@@ -167,8 +161,9 @@ dtm_sql_msg_prepare(PG_FUNCTION_ARGS)
 				 errhint("Give the URL, or the sql: function, that knows whether the local part "
 						 "has committed; without such a part take dtm_msg_submit.")));
 	query = PG_GETARG_TEXT_PP(1);
-	check(builder,
-		  dtm_spec_set_query_prepared(builder, VARDATA_ANY(query), VARSIZE_ANY_EXHDR(query)));
+	dtm_sql_check(builder,
+				  dtm_spec_set_query_prepared(builder, VARDATA_ANY(query),
+											  VARSIZE_ANY_EXHDR(query)));
 	take_delay(fcinfo, 3, 4, builder);
 	dtm_sql_take_options(fcinfo, 4, builder);
 	warn_of_limit(fcinfo, 4);

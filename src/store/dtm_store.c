@@ -14,7 +14,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_control.h"
 #include "access/xlog.h"
-#include "commands/extension.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -69,12 +68,6 @@ dtm_store_end(DtmStoreScope *scope)
 {
 	SetUserIdAndSecContext(scope->user, scope->sec_context);
 	SPI_finish();
-}
-
-Oid
-dtm_store_extension(void)
-{
-	return get_extension_oid("dtm_pg", true);
 }
 
 int64

@@ -34,9 +34,6 @@ typedef struct DtmStoreScope
 extern void dtm_store_begin(DtmStoreScope *scope);
 extern void dtm_store_end(DtmStoreScope *scope);
 
-/* The extension's oid, InvalidOid when it is not installed in this database. */
-extern Oid dtm_store_extension(void);
-
 /* ---- submitting (backends) ---- */
 
 /*
