@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #include "dtm_arena.h"
+#include "dtm_autonomous.h"
 #include "dtm_barrier.h"
 #include "dtm_compat.h"
 #include "dtm_executor.h"
@@ -63,6 +64,7 @@ executor_to_start(DtmDatabaseSlot *slot)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int queued = 0;
+	int urgent = 0;
 	int idle = 0;
 	int free_number = -1;
 
@@ -70,19 +72,28 @@ executor_to_start(DtmDatabaseSlot *slot)
 	{
 		if (slot->tasks[i].state == DTM_TASK_QUEUED)
 			queued++;
+		if (slot->tasks[i].state == DTM_TASK_QUEUED && slot->tasks[i].autonomous != 0)
+			urgent++;
 	}
-	for (int i = 0; i < Min(dtm_sql_workers, DTM_MAX_EXECUTORS); i++)
+	for (int i = 0; i < Min(dtm_sql_workers + 1, DTM_MAX_EXECUTORS); i++)
 	{
 		DtmExecutorSlot *executor = &slot->executors[i];
 
 		if (executor->pid == -1 &&
 			TimestampDifferenceExceeds(executor->since, now, START_TIMEOUT_MS))
 			executor->pid = 0;
+		if (i == dtm_sql_workers)
+			break;
 		if (executor->pid == 0)
 			free_number = i;
 		else if (!executor->busy)
 			idle++;
 	}
+
+	/* what a session waits for does not wait until a slow function has ended */
+	if (free_number < 0 && urgent > idle && dtm_sql_workers < DTM_MAX_EXECUTORS &&
+		slot->executors[dtm_sql_workers].pid == 0)
+		return dtm_sql_workers;
 	return queued > idle ? free_number : -1;
 }
 
@@ -134,6 +145,11 @@ dtm_executor_ensure(int database)
 static void
 finish_task(DtmTask *task, DtmOutcome outcome, const char *reason)
 {
+	if (task->autonomous != 0)
+	{
+		dtm_autonomous_finish(task, ERRCODE_ADMIN_SHUTDOWN, reason);
+		return;
+	}
 	task->outcome = (uint8) outcome;
 	if (reason != NULL)
 		strlcpy(task->reason, reason, sizeof(task->reason));
@@ -167,6 +183,19 @@ executor_exit(int code, Datum arg)
 	LWLockRelease(dtm_shared->lock);
 }
 
+/* Sessions wait for their writes; an executor beyond dtm.sql_workers serves nothing else. */
+static bool
+comes_before(const DtmTask *task, const DtmTask *other)
+{
+	if (task->autonomous == 0 && my_number >= dtm_sql_workers)
+		return false;
+	if (other == NULL)
+		return true;
+	if ((task->autonomous != 0) != (other->autonomous != 0))
+		return task->autonomous != 0;
+	return task->serial < other->serial;
+}
+
 /*
  * The oldest queued task, now running; NULL when there is none.  Leaves when
  * the slot was given to another database, after DROP EXTENSION in ours: its
@@ -187,7 +216,7 @@ take_task(void)
 	{
 		DtmTask *task = &db->tasks[i];
 
-		if (task->state == DTM_TASK_QUEUED && (oldest == NULL || task->serial < oldest->serial))
+		if (task->state == DTM_TASK_QUEUED && comes_before(task, oldest))
 			oldest = task;
 	}
 	if (oldest != NULL)
@@ -451,7 +480,15 @@ dtm_executor_main(Datum arg)
 		task = take_task();
 		if (task != NULL)
 		{
-			run_task(task, context);
+			if (task->autonomous != 0)
+			{
+				dtm_autonomous_serve(task, context);
+				LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+				db->executors[my_number].busy = false;
+				LWLockRelease(dtm_shared->lock);
+			}
+			else
+				run_task(task, context);
 			MemoryContextReset(context);
 			idle_since = GetCurrentTimestamp();
 			continue;
