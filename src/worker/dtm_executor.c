@@ -294,14 +294,27 @@ question(const char *gid)
 	return result;
 }
 
-/* False when this op has its effect already, or must never have it. */
+/*
+ * False when this op has its effect already, or must never have it.  Only
+ * what ran here itself has left its row here: when somebody else ran what is
+ * to be undone, its row is put there first, or the undoing would be taken for
+ * that of something that never happened.
+ */
 static bool
-pass_barrier(const DtmTrans *trans, const char *gid, const char *branch_id, const char *op)
+pass_barrier(const DtmTrans *trans, const char *gid, const DtmBranch *branch, const char *op)
 {
+	char *branch_id = pnstrdup(branch->branch_id.data, branch->branch_id.len);
 	DtmBarrierCall call = {dtm_type_name(trans->type), gid, branch_id, op};
+	const char *origin = dtm_barrier_origin(op);
 	int origin_rows;
 	int current_rows;
 
+	if (origin != NULL && branch->sql_name[DTM_ROLE_FORWARD].len == 0)
+	{
+		DtmBarrierCall elsewhere = {call.trans_type, gid, branch_id, origin};
+
+		dtm_store_barrier(&elsewhere, DTM_SQL_BARRIER_ID, origin, &origin_rows, &current_rows);
+	}
 	dtm_store_barrier(&call, DTM_SQL_BARRIER_ID, op, &origin_rows, &current_rows);
 	return dtm_barrier_decide(op, origin_rows, current_rows) != DTM_BARRIER_SKIP;
 }
@@ -317,6 +330,7 @@ run_in_transaction(const DtmTask *task)
 	DtmText payload = {NULL, 0};
 	const char *op = dtm_op_name((DtmOp) task->op);
 	const char *branch_id = "00";
+	const DtmBranch *branch = NULL;
 
 	if (!dtm_store_load_one(task->id, &row))
 		ereport(ERROR,
@@ -334,8 +348,7 @@ run_in_transaction(const DtmTask *task)
 	}
 	else if (task->branch < trans.n_branches && task->role < DTM_ROLES)
 	{
-		DtmBranch *branch = &trans.branches[task->branch];
-
+		branch = &trans.branches[task->branch];
 		function = branch->sql_name[task->role];
 		payload = branch->payload;
 		branch_id = pnstrdup(branch->branch_id.data, branch->branch_id.len);
@@ -346,7 +359,7 @@ run_in_transaction(const DtmTask *task)
 		elog(ERROR, "task for a branch that is no sql: target");
 
 	/* a check-back is a question: it has no effect that must not happen twice */
-	if (task->op != DTM_OP_MSG && !pass_barrier(&trans, row.gid, branch_id, op))
+	if (branch != NULL && !pass_barrier(&trans, row.gid, branch, op))
 		return;
 
 	dtm_call_context.gid = row.gid;
