@@ -148,35 +148,35 @@ FROM pg_catalog.generate_series(1, 5) AS n (trans_type)
 	LEFT JOIN unfinished AS u ON u.trans_type OPERATOR(pg_catalog.=) n.trans_type;
 COMMENT ON VIEW dtm.statistics IS 'per transaction type, over what the retention keeps: counts, latency from submit to end, repeated branch calls';
 
--- A message that waits for a stuck one is listed with it: it is not delivered either.
+/*
+ * Messages that wait for a stuck one are counted with it, not listed: dtm_retry
+ * of all that is listed here must not deliver them before their turn.
+ */
 CREATE VIEW dtm.stuck WITH (security_barrier) AS
-WITH RECURSIVE stuck (id, head) AS (
-	SELECT l.id, NULL::bigint
-	FROM dtm.live AS l
-	WHERE l.parked
-		OR l.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3)
-	UNION ALL
-	SELECT f.id, coalesce(s.head, s.id)
-	FROM stuck AS s
-		JOIN dtm.live AS f ON f.after_id OPERATOR(pg_catalog.=) s.id
-			AND f.next_run_at OPERATOR(pg_catalog.=) 'infinity'
-)
 SELECT t.gid,
 	dtm.trans_type_name(t.trans_type) AS trans_type,
 	dtm.status_name(l.status) AS status,
 	t.owner AS submitted_by,
 	l.updated_at AS since,
-	CASE WHEN l.parked OR h.id IS NOT NULL THEN NULL ELSE l.next_run_at END AS next_run_at,
-	CASE WHEN h.id IS NOT NULL THEN pg_catalog.format('waits for message "%s", which is stuck', h.gid)
-		ELSE coalesce(l.problem, dtm.stuck_reason(t.created_at, t.spec, l.state)) END AS reason,
+	CASE WHEN l.parked THEN NULL ELSE l.next_run_at END AS next_run_at,
+	coalesce(l.problem, dtm.stuck_reason(t.created_at, t.spec, l.state)) OPERATOR(pg_catalog.||)
+		coalesce('; messages waiting for it: ' OPERATOR(pg_catalog.||) b.waiting::text, '') AS reason,
 	pg_catalog.format(
-		CASE WHEN h.id IS NOT NULL THEN 'SELECT dtm_stop(%2$L, ''why'');  -- to go on without it, or: SELECT dtm_retry(%1$L) to deliver this one now'
-			WHEN l.parked THEN 'SELECT dtm_retry(%1$L);  -- once the cause is mended, or: SELECT dtm_stop(%1$L, ''why'')'
+		CASE WHEN l.parked THEN 'SELECT dtm_retry(%1$L);  -- once the cause is mended, or: SELECT dtm_stop(%1$L, ''why'')'
 			ELSE 'SELECT dtm_retry(%1$L);  -- to try now, or: SELECT dtm_stop(%1$L, ''why'')' END,
-		t.gid, h.gid) AS suggestion
-FROM stuck AS s
-	JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) s.id
-	JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) s.id
-	LEFT JOIN dtm.trans AS h ON h.id OPERATOR(pg_catalog.=) s.head
-WHERE dtm.may_see(t.owner);
-COMMENT ON VIEW dtm.stuck IS 'transactions that need a person, and messages that wait for one of them: why, and what to type';
+		t.gid) AS suggestion
+FROM dtm.live AS l
+	JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) l.id
+	LEFT JOIN LATERAL (
+		WITH RECURSIVE behind (id) AS (
+			SELECT l.id
+			UNION ALL
+			SELECT f.id
+			FROM behind AS p JOIN dtm.live AS f ON f.after_id OPERATOR(pg_catalog.=) p.id
+				AND f.next_run_at OPERATOR(pg_catalog.=) 'infinity'
+		)
+		SELECT pg_catalog.count(*) OPERATOR(pg_catalog.-) 1 AS waiting FROM behind
+	) AS b ON b.waiting OPERATOR(pg_catalog.>) 0
+WHERE (l.parked OR l.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3))
+	AND dtm.may_see(t.owner);
+COMMENT ON VIEW dtm.stuck IS 'transactions that need a person: why, and what to type';

@@ -178,8 +178,9 @@ BEGIN
 		PERFORM dtm_fail('the local part did not commit');
 	END IF;
 END $$});
-prepare($_, 'sql:shop_committed', "timeout_to_fail => '300 ms'") for 'sql-yes', 'sql-no';
+# the local part first: a slow machine must not be asked before it
 shop(local_part('sql-yes') . ' COMMIT');
+prepare($_, 'sql:shop_committed', "timeout_to_fail => '300 ms'") for 'sql-yes', 'sql-no';
 wait_status($node, 'sql-yes', 'succeed');
 wait_status($node, 'sql-no', 'failed');
 is(delivered('sql-yes') . delivered('sql-no'), $three, 'sql: check-backs decide as those over HTTP');

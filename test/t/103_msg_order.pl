@@ -94,10 +94,13 @@ ok(one_by_one(map { $service->calls(gid => $_) } 'async-1', 'async-2'), 'in orde
 
 $service->script('/broken', { then => { status => 500 } });
 value('BEGIN; ' . msg('broken', '/broken') . msg('behind', '/next') . msg('behind-2', '/next') . 'COMMIT');
-wait_for($node, q{SELECT string_agg(gid, ' ' ORDER BY gid) FROM dtm.stuck}, 'behind behind-2 broken', name => 'all are shown as stuck');
-is(scalar($service->calls(gid => 'behind')), 0, 'those behind wait');
-my ($suggestion) = split /;/, value(q{SELECT suggestion FROM dtm.stuck WHERE gid = 'behind-2'});
-is(value($suggestion), 'failed', "what dtm.stuck suggests: $suggestion");
+wait_for($node, 'SELECT gid FROM dtm.stuck', 'broken', name => 'it is shown as stuck');
+like(value('SELECT reason FROM dtm.stuck'), qr/500.*; messages waiting for it: 2$/, 'with those that wait for it');
+is(waits_for('behind') . ' ' . waits_for('behind-2'), 'broken behind', 'and they say for what they wait');
+value('SELECT dtm_retry(gid) FROM dtm.stuck');
+$service->wait_calls(scalar($service->calls(gid => 'broken')) + 1, gid => 'broken');
+is(scalar($service->calls(gid => 'behind')), 0, 'dtm_retry of all that is stuck keeps the order');
+is(value(q{SELECT dtm_stop('broken', 'given up')}), 'failed', 'the way out');
 wait_status($node, 'behind-2', 'succeed');
 is(value('SELECT count(*) FROM dtm.stuck'), '0', 'nothing is stuck any more');
 
