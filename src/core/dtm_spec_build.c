@@ -311,7 +311,10 @@ dtm_spec_list_name(const DtmSpecBuilder *builder)
 const char *
 dtm_spec_element(const DtmSpecBuilder *builder)
 {
-	return dtm_spec_form(builder->trans.type)->element;
+	const DtmStepForm *form = dtm_spec_form(builder->trans.type);
+
+	/* branches that are registered have no list */
+	return form == NULL ? "step" : form->element;
 }
 
 const char *
@@ -344,7 +347,7 @@ dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len
 
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
-	if (trans->n_branches == 0)
+	if (trans->n_branches == 0 && !dtm_trans_registers(trans))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, dtm_spec_list_name(builder),
 							   dtm_spec_step_example(builder), "\"%s\" is empty",
 							   dtm_spec_list_name(builder));

@@ -158,6 +158,14 @@ is_chained(const DtmTrans *trans)
 		trans->start_at <= trans->created_at;
 }
 
+static bool
+waits_for_submit(const DtmTrans *trans)
+{
+	if (trans->type == DTM_TYPE_MSG)
+		return trans->query_url.len > 0;
+	return trans->type != DTM_TYPE_WORKFLOW && dtm_trans_registers(trans);
+}
+
 /* Insert the two rows; false when the gid is taken. */
 static bool
 insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
@@ -184,8 +192,8 @@ insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
 	row.owner = GetUserId();
 	row.created_at = now;
 
-	/* a msg that waits for its submit has a deadline first, which the coordinator knows */
-	row.next_run_at = trans.query_url.len > 0 ? now : trans.start_at;
+	/* what waits for its submit has a deadline first, which the coordinator knows */
+	row.next_run_at = waits_for_submit(&trans) ? now : trans.start_at;
 	row.after = chained ? dtm_chain_last(row.owner) : 0;
 	row.spec = spec;
 	row.spec_len = spec_len;
