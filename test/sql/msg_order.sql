@@ -89,6 +89,15 @@ SELECT msg('d-1');
 SELECT gid, waits_for FROM waiting;
 ROLLBACK;
 
+DO $$ BEGIN
+	PERFORM msg('d-1', 'closed'), msg('d-2');
+	COMMIT;
+	PERFORM msg('d-3'), msg('d-4');
+	RAISE WARNING '%', (SELECT array_agg(concat_ws(' after ', gid, waits_for) ORDER BY gid) FROM dtm.transactions WHERE gid LIKE 'd-%');
+	ROLLBACK;
+	PERFORM dtm_stop('d-1'), dtm_stop('d-2');
+END $$;
+
 -- stopped in the transaction that submitted it
 BEGIN;
 SELECT msg('e-1'), msg('e-2'), msg('e-3'), msg('e-4');
