@@ -450,6 +450,52 @@ test_descriptors(void)
 	dtm_httpd_close(httpd);
 }
 
+/* More descriptors than select() could take, all asking and all waiting at once. */
+static void
+test_many(void)
+{
+	enum
+	{
+		MANY = 1100
+	};
+	static int fds[MANY];
+	static DtmHttpdRequest *requests[MANY];
+	DtmHttpdLimits limits = httpd_limits();
+	struct rlimit saved;
+	struct rlimit more;
+	DtmHttpd *httpd;
+
+	getrlimit(RLIMIT_NOFILE, &saved);
+	more = saved;
+	if (more.rlim_cur < 2 * MANY + 100)
+		more.rlim_cur = 2 * MANY + 100;
+	if (more.rlim_cur > more.rlim_max || setrlimit(RLIMIT_NOFILE, &more) < 0)
+		return; /* not on this machine */
+	limits.max_connections = limits.max_queue = MANY;
+	httpd = httpd_open(&limits);
+	for (int i = 0; i < MANY; i++)
+	{
+		fds[i] = dial(httpd);
+		CHECK(say(httpd, fds[i], GET));
+		if (i % 50 == 0)
+			turn(httpd, 0);
+	}
+	for (int i = 0; i < MANY; i++)
+		requests[i] = take(httpd);
+	CHECK_INT(dtm_httpd_counts(httpd).connections, MANY);
+	CHECK_INT(dtm_httpd_counts(httpd).waiting, MANY);
+	for (int i = 0; i < MANY; i++)
+		reply(httpd, requests[i], "well");
+	for (int i = 0; i < MANY; i++)
+	{
+		CHECK_HEARD(httpd, fds[i], "well");
+		close(fds[i]);
+	}
+	CHECK(settle(httpd, 0));
+	dtm_httpd_close(httpd);
+	setrlimit(RLIMIT_NOFILE, &saved);
+}
+
 /* A crowd that connects, says half of something, and goes. */
 static void
 test_flood(void)
@@ -489,6 +535,7 @@ main(void)
 	test_slow();
 	test_garbage();
 	test_descriptors();
+	test_many();
 	test_flood();
 	TEST_REPORT();
 }
