@@ -70,12 +70,28 @@ dtm_httpd_on_uri(void *context, const char *uri, struct MHD_Connection *mhd)
 	return entry;
 }
 
-/* The headers are there: keep what we need of them, refuse what is hopeless. */
+/* Is the client about to send a body that it need not, or must not, send? */
 static bool
-begin(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, const char *method)
+is_hopeless(const DtmHttpd *httpd, struct MHD_Connection *mhd, unsigned long long len)
+{
+	return MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL ||
+		len > httpd->limits.max_body + SWALLOW_MORE;
+}
+
+/*
+ * The headers are there: keep what we need of them.  A body that is too long
+ * is read all the same when it is not much too long: closing the connection
+ * with bytes unread would reset it, and many a client would never see why.
+ * *at_once: refuse it now.  False: memory is short.
+ */
+static bool
+begin(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, const char *method,
+	  bool *at_once)
 {
 	const char *value;
+	unsigned long long len;
 
+	*at_once = false;
 	entry->begun = true;
 	snprintf(entry->method, sizeof(entry->method), "%s", method);
 	value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
@@ -87,8 +103,12 @@ begin(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, const c
 		entry->request.authorization = entry->authorization;
 	}
 	value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	if (value != NULL && strtoull(value, NULL, 10) > httpd->limits.max_body)
+	len = value != NULL ? strtoull(value, NULL, 10) : 0;
+	if (len > httpd->limits.max_body)
+	{
 		entry->refuse = TOO_LARGE;
+		*at_once = is_hopeless(httpd, mhd, len);
+	}
 	return true;
 }
 
@@ -253,10 +273,11 @@ dtm_httpd_on_request(void *context, struct MHD_Connection *mhd, const char *url,
 		return MHD_NO;
 	if (!entry->begun)
 	{
-		if (!begin(httpd, entry, mhd, method))
+		bool at_once;
+
+		if (!begin(httpd, entry, mhd, method, &at_once))
 			return MHD_NO;
-		/* before a "100 Continue": the body need not be sent at all */
-		return entry->refuse != 0 ? refuse(httpd, entry, mhd, entry->refuse) : MHD_YES;
+		return at_once ? refuse(httpd, entry, mhd, entry->refuse) : MHD_YES;
 	}
 	if (*upload_data_size > 0)
 	{

@@ -61,6 +61,22 @@ test_body(void)
 	CHECK(begins(hear(httpd, fd, "too large"), "HTTP/1.1 413 "));
 	close(fd);
 
+	/* announced without asking: read, so that the answer arrives */
+	fd = dial(httpd);
+	CHECK(say(httpd, fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n\r\n"));
+	CHECK(say_bytes(httpd, fd, big, 60000));
+	CHECK(begins(hear(httpd, fd, "too large"), "HTTP/1.1 413 "));
+	CHECK(say(httpd, fd, GET));
+	reply(httpd, take(httpd), "kept");
+	CHECK_HEARD(httpd, fd, "kept");
+	close(fd);
+
+	/* but not if it is far too long */
+	fd = dial(httpd);
+	CHECK(say(httpd, fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\r\n"));
+	CHECK(begins(hear(httpd, fd, "too large"), "HTTP/1.1 413 "));
+	close(fd);
+
 	/* exactly as long as it may be, in pieces, after a "100 Continue" */
 	fd = dial(httpd);
 	CHECK(say(httpd, fd,
@@ -94,7 +110,7 @@ test_body(void)
 		turn(httpd, 1);
 	CHECK(hear(httpd, fd, NULL)->closed);
 	close(fd);
-	CHECK_INT(dtm_httpd_counts(httpd).refused, 2);
+	CHECK_INT(dtm_httpd_counts(httpd).refused, 4);
 	check_alive(httpd);
 
 	/* a larger limit counts at once */
