@@ -182,7 +182,12 @@ typedef enum DtmApiOutcome
 	DTM_API_BUSY          /* 503 */
 } DtmApiOutcome;
 
-/* The result of a route that gives nothing; the message may be "" for the first. */
+/*
+ * The result of a route that gives nothing; the message may be "" for the
+ * first.  For prepareWorkflow ERROR, UNAUTHORIZED and FORBIDDEN say to the client that the
+ * workflow has failed: not begun, and no use in trying again.  For anything
+ * that may be better later answer BUSY, which it takes for a lost connection.
+ */
 extern void dtm_api_result(const DtmApiCall *call, DtmApiOutcome outcome, DtmText message,
 						   DtmArena *arena, DtmApiAnswer *answer);
 

@@ -93,10 +93,43 @@ dtm_api_rpc(const DtmApiCall *call, int status, int code, DtmText message, DtmAr
 	dtm_api_finish(&writer, status, answer);
 }
 
+/*
+ * DTM's Go client looks at no status when it begins a workflow, and dies of
+ * an answer without a transaction.  One that has failed is an error to it,
+ * and true: nothing was begun.  Other clients see the message.
+ */
+static void
+put_failed_workflow(DtmApiWriter *writer, const DtmApiCall *call, DtmText message)
+{
+	dtm_api_key(writer, "progresses");
+	dtm_api_open(writer, '[');
+	dtm_api_close(writer, '[');
+	dtm_api_key(writer, "transaction");
+	dtm_api_open(writer, '{');
+	dtm_api_member_given(writer, "gid", call->trans.gid);
+	dtm_api_member(writer, "status", dtm_api_text("failed"));
+	dtm_api_member(writer, "rollback_reason", message);
+	dtm_api_close(writer, '{');
+}
+
+/* But an attempt later may succeed: a text that is no JSON is an error of the connection to it. */
+static void
+say_plainly(int status, DtmText message, DtmArena *arena, DtmApiAnswer *answer)
+{
+	DtmApiWriter writer;
+
+	dtm_api_writer_init(&writer, arena);
+	dtm_api_put(&writer, message.data, message.len);
+	dtm_api_put(&writer, "\n", 1);
+	dtm_api_finish(&writer, status, answer);
+	answer->content_type = "text/plain; charset=utf-8";
+}
+
 void
 dtm_api_result(const DtmApiCall *call, DtmApiOutcome outcome, DtmText message, DtmArena *arena,
 			   DtmApiAnswer *answer)
 {
+	bool of_workflow = call->route == DTM_API_PREPARE_WORKFLOW && outcome != DTM_API_SUCCESS;
 	DtmApiWriter writer;
 
 	if (outcome == DTM_API_FAILURE)
@@ -109,12 +142,19 @@ dtm_api_result(const DtmApiCall *call, DtmApiOutcome outcome, DtmText message, D
 		dtm_api_rpc(call, status, outcomes[outcome].rpc_code, message, arena, answer);
 		return;
 	}
+	if (of_workflow && outcome == DTM_API_BUSY)
+	{
+		say_plainly(outcomes[outcome].status, message, arena, answer);
+		return;
+	}
 	dtm_api_writer_init(&writer, arena);
 	dtm_api_open(&writer, '{');
 	if (outcomes[outcome].result != NULL)
 		dtm_api_member(&writer, "dtm_result", dtm_api_text(outcomes[outcome].result));
 	if (outcome != DTM_API_SUCCESS)
 		dtm_api_member(&writer, "message", message);
+	if (of_workflow)
+		put_failed_workflow(&writer, call, message);
 	dtm_api_close(&writer, '{');
 	dtm_api_finish(&writer, outcomes[outcome].status, answer);
 }

@@ -224,7 +224,7 @@ read_spec(Reading *reading, json_t *object, DtmApiTrans *trans)
 	else
 	{
 		trans->flags = trans->type == DTM_TYPE_WORKFLOW ? 0 : DTM_FLAG_CLIENT_RUN;
-		ok = dtm_wire_options(trans->builder, object, &trans->flags);
+		ok = dtm_wire_options(trans->builder, object, DTM_WIRE_TOLERANT, &trans->flags);
 		dtm_spec_set_flags(trans->builder, trans->flags);
 	}
 	if (ok && query.len > 0 && (trans->type == DTM_TYPE_MSG || trans->type == DTM_TYPE_WORKFLOW))

@@ -199,15 +199,17 @@ make_response(const DtmHttpd *httpd, int status, const char *content_type, const
 	return ok ? response : NULL;
 }
 
-/* An answer of our own: no owner has seen the request. */
+/*
+ * An answer of our own: no owner has seen the request.  It is no JSON, so
+ * that no client looks for more in it.
+ */
 static enum MHD_Result
 refuse(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, int status)
 {
-	const char *message = status == TOO_LARGE
-		? "{\"message\":\"the request body is too large\"}"
-		: "{\"message\":\"the server has too much to do, try again later\"}";
+	const char *message = status == TOO_LARGE ? "the request body is too large\n"
+											  : "the server has too much to do, try again later\n";
 	struct MHD_Response *response =
-		make_response(httpd, status, "application/json; charset=utf-8", message, strlen(message));
+		make_response(httpd, status, "text/plain; charset=utf-8", message, strlen(message));
 	enum MHD_Result result;
 
 	httpd->n_refused++;

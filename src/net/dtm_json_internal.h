@@ -54,8 +54,8 @@ extern bool dtm_wire_request(DtmSpecBuilder *builder, json_t *request, DtmWire w
 							 uint32_t *flags) DTM_MUST_CHECK;
 
 /* The options alone, for a transaction that begins without steps. */
-extern bool
-dtm_wire_options(DtmSpecBuilder *builder, json_t *request, uint32_t *flags) DTM_MUST_CHECK;
+extern bool dtm_wire_options(DtmSpecBuilder *builder, json_t *request, DtmWire wire,
+							 uint32_t *flags) DTM_MUST_CHECK;
 
 /* An integer, perhaps in quotes; 0 when it is not there or null.  False: it is neither. */
 extern bool dtm_json_integer(const json_t *value, int64_t *number);

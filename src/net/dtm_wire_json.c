@@ -28,7 +28,7 @@ static bool wire_orders_check(DtmSpecBuilder *builder, json_t *orders, DtmWire w
 static bool wire_payloads(DtmSpecBuilder *builder, json_t *request, DtmWire wire);
 static bool wire_payload(DtmSpecBuilder *builder, size_t step, json_t *value, DtmWire wire);
 static bool wire_number(DtmSpecBuilder *builder, json_t *request, const char *key, int64_t *number);
-static bool wire_headers(DtmSpecBuilder *builder, json_t *headers);
+static bool wire_headers(DtmSpecBuilder *builder, json_t *headers, DtmWire wire);
 
 /* What belongs to no spec is not looked at. */
 bool
@@ -63,7 +63,7 @@ dtm_wire_request(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_
 	}
 	ok = wire_delay(builder, custom) && wire_steps(builder, steps, wire, orders) &&
 		wire_orders_check(builder, orders, wire) && wire_payloads(builder, request, wire) &&
-		dtm_wire_options(builder, request, flags);
+		dtm_wire_options(builder, request, wire, flags);
 	json_decref(custom);
 	dtm_spec_set_flags(builder, *flags);
 	return ok;
@@ -250,7 +250,7 @@ wire_payload(DtmSpecBuilder *builder, size_t step, json_t *value, DtmWire wire)
 }
 
 bool
-dtm_wire_options(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
+dtm_wire_options(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_t *flags)
 {
 	static const struct
 	{
@@ -261,7 +261,7 @@ dtm_wire_options(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
 				   {"timeout_to_fail", dtm_spec_set_timeout_to_fail}};
 	int64_t number;
 
-	if (!wire_headers(builder, json_object_get(request, "branch_headers")))
+	if (!wire_headers(builder, json_object_get(request, "branch_headers"), wire))
 		return false;
 	for (size_t i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++)
 	{
@@ -310,14 +310,14 @@ wire_number(DtmSpecBuilder *builder, json_t *request, const char *key, int64_t *
 }
 
 static bool
-wire_headers(DtmSpecBuilder *builder, json_t *headers)
+wire_headers(DtmSpecBuilder *builder, json_t *headers, DtmWire wire)
 {
 	const char *name;
 	json_t *value;
 
 	/* PHP writes an empty object as an empty array */
 	if (headers != NULL && !json_is_null(headers) && !json_is_object(headers) &&
-		!(json_is_array(headers) && json_array_size(headers) == 0))
+		!(wire == DTM_WIRE_TOLERANT && json_is_array(headers) && json_array_size(headers) == 0))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "branch_headers", NULL,
 							   "\"branch_headers\" is not an object");
 	json_object_foreach(headers, name, value)

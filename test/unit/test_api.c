@@ -57,6 +57,18 @@ bad_post(const char *route, const char *body, const char *message)
 	bad("POST", uri, body, 500, expected);
 }
 
+static void
+bad_workflow(const char *body, const char *message)
+{
+	char expected[900];
+
+	snprintf(expected, sizeof(expected),
+			 "{\"message\":\"%s\",\"progresses\":[],\"transaction\":{\"gid\":\"g\",\"status\":"
+			 "\"failed\",\"rollback_reason\":\"%s\"}}",
+			 message, message);
+	bad("POST", BASE "prepareWorkflow", body, 500, expected);
+}
+
 /* The spec that the request makes. */
 static DtmTrans
 finish(DtmSpecBuilder *builder)
@@ -348,15 +360,13 @@ test_bad_bodies(void)
 			 "{\"gid\":\"g\",\"trans_type\":\"workflow\",\"req_extra\":{\"status\":\"succeed\","
 			 "\"result\":\"?\"}}",
 			 "\\\"result\\\" in \\\"req_extra\\\" is not base64");
-	bad_post("prepareWorkflow", "{\"gid\":\"g\"}",
-			 "\\\"custom_data\\\" is not the text of a JSON object");
-	bad_post("prepareWorkflow", "{\"gid\":\"g\",\"custom_data\":\"{\\\"data\\\":\\\"e30=\\\"}\"}",
-			 "\\\"name\\\" in \\\"custom_data\\\" must have 1 to 128 bytes");
-	bad_post("prepareWorkflow",
-			 "{\"gid\":\"g\",\"custom_data\":\"{\\\"name\\\":\\\"n\\\",\\\"data\\\":\\\"e3=0\\\"}\"}",
-			 "\\\"data\\\" in \\\"custom_data\\\" is not base64");
-	bad_post("prepareWorkflow", "{\"gid\":\"g\",\"trans_type\":\"saga\",\"custom_data\":\"{}\"}",
-			 "prepareWorkflow is for transactions of type workflow");
+	bad_workflow("{\"gid\":\"g\"}", "\\\"custom_data\\\" is not the text of a JSON object");
+	bad_workflow("{\"gid\":\"g\",\"custom_data\":\"{\\\"data\\\":\\\"e30=\\\"}\"}",
+				 "\\\"name\\\" in \\\"custom_data\\\" must have 1 to 128 bytes");
+	bad_workflow("{\"gid\":\"g\",\"custom_data\":\"{\\\"name\\\":\\\"n\\\",\\\"data\\\":\\\"e3=0\\\"}\"}",
+				 "\\\"data\\\" in \\\"custom_data\\\" is not base64");
+	bad_workflow("{\"gid\":\"g\",\"trans_type\":\"saga\",\"custom_data\":\"{}\"}",
+				 "prepareWorkflow is for transactions of type workflow");
 	bad_post("submit", "{\"gid\":\"a\\u0007b\",\"trans_type\":\"tcc\"}",
 			 "gid contains a control character");
 

@@ -64,6 +64,20 @@ test_results(void)
 	result(&plain, DTM_API_BUSY, "later");
 	check(503, "{\"message\":\"later\"}");
 
+	{
+		DtmApiCall workflow = {.route = DTM_API_PREPARE_WORKFLOW, .trans = {.gid = {"g", 1}}};
+
+		/* the Go client must neither die of it nor begin */
+		result(&workflow, DTM_API_ERROR, "bad");
+		check(500,
+			  "{\"message\":\"bad\",\"progresses\":[],\"transaction\":{\"gid\":\"g\",\"status\":"
+			  "\"failed\",\"rollback_reason\":\"bad\"}}");
+		result(&workflow, DTM_API_BUSY, "later");
+		CHECK_INT(answer.status, 503);
+		CHECK_STR(answer.body, "later\n");
+		CHECK_STR(answer.content_type, "text/plain; charset=utf-8");
+	}
+
 	result(&rpc, DTM_API_SUCCESS, "");
 	check(200, "{\"error\":null,\"id\":\"7\",\"jsonrpc\":\"2.0\",\"result\":null}");
 	result(&rpc, DTM_API_FAILURE, "no");

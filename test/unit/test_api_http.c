@@ -59,7 +59,7 @@ handle(DtmHttpdRequest *request)
 
 	if (request->authorization != NULL)
 	{
-		call.rpc = false;
+		memset(&call, 0, sizeof(call));
 		dtm_api_result(&call, DTM_API_UNAUTHORIZED, test_text("unknown token"), &memory.arena,
 					   &answer);
 	}

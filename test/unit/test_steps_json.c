@@ -320,7 +320,7 @@ test_bad_texts(void)
 		   "\"orders\" in \"custom_data\" names a step that does not exist: "
 		   "\"01\""},
 		  -1},
-		 {{"{\"steps\": [{\"action\": \"\"}], \"branch_headers\": [1]}", DTM_SPEC_INVALID,
+		 {{"{\"steps\": [{\"action\": \"\"}], \"branch_headers\": []}", DTM_SPEC_INVALID,
 		   "branch_headers", "\"branch_headers\" is not an object"},
 		  -1},
 		 {{"{\"steps\": [{\"action\": \"\"}], \"branch_headers\": {\"Host\": \"h\"}}",
