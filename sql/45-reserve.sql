@@ -5,12 +5,15 @@
  * Who reserves takes from a bucket that nobody has locked, and leaves a row in dtm.reservation: confirmed or
  * released later, or given back after its time.  docs/reservations.md has the rules; those of locking:
  *
- * 1. A bucket is first taken with SKIP LOCKED, which never waits.
- * 2. Who must wait for a bucket waits without holding one of the same resource (a failed wait is rolled back
- *    to a savepoint), or takes all of them in the order of their numbers.
- * 3. Reservations are locked before buckets, those of a resource in the order of their gids.
+ * 1. Who reserves inserts his row first, and always a new one: nobody waits for it who has any lock of this resource.
+ * 2. A bucket, and reservations whose time is over, are taken with SKIP LOCKED, which never waits.
+ * 3. Who must wait for a single bucket, or for such a reservation, waits without any other lock of this resource.
+ *    Each attempt is a savepoint: a row that was changed meanwhile stays locked although it does not qualify any
+ *    more, until it is rolled back.
+ * 4. Who needs all buckets takes them in the order of their numbers, after the reservations.
+ * 5. Resources are settled in the order of their names, one after the other.
  *
- * So buyers of one resource never deadlock; with several, they do not when they take them in one order.
+ * So buyers of one resource never deadlock, nor do those of several who take them in the order of their names.
  *
  * The functions ..._as run as the owner of these tables, called by C functions that tell them who asks: nobody
  * else may execute them.  src/sql/dtm_sql_reserve.c
@@ -45,12 +48,13 @@ CREATE TABLE dtm.reservation (
 	gid			text COLLATE "C" NOT NULL,
 	resource	text COLLATE "C" NOT NULL,
 	branch_id	text COLLATE "C" NOT NULL,
+	attempt		integer NOT NULL DEFAULT 1,
 	quantity	bigint NOT NULL,
 	state		text COLLATE "C" NOT NULL DEFAULT 'reserved',
 	expires_at	timestamptz NOT NULL,
 	settled_at	timestamptz,
 	xid			xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-	CONSTRAINT reservation_pkey PRIMARY KEY (gid, resource, branch_id)
+	CONSTRAINT reservation_pkey PRIMARY KEY (gid, resource, branch_id, attempt)
 ) WITH (
 	fillfactor = 90,
 	autovacuum_vacuum_scale_factor = 0.05,
@@ -61,6 +65,7 @@ CREATE INDEX reservation_expires_at_idx ON dtm.reservation (resource, expires_at
 CREATE INDEX reservation_settled_at_idx ON dtm.reservation USING brin (settled_at) WITH (pages_per_range = 32, autosummarize = on);
 COMMENT ON TABLE dtm.reservation IS 'who has reserved what, and what became of it; read dtm.reservations instead';
 COMMENT ON COLUMN dtm.reservation.branch_id IS 'branch that has reserved it, empty outside of a sql: branch';
+COMMENT ON COLUMN dtm.reservation.attempt IS 'reserved again after it was given back: a row of its own; only the last one can be reserved or sold';
 COMMENT ON COLUMN dtm.reservation.state IS 'reserved, sold, released (by its gid) or expired (given back after expires_at)';
 COMMENT ON COLUMN dtm.reservation.xid IS 'local transaction that has reserved it: it neither repeats nor reclaims its own';
 
@@ -274,58 +279,64 @@ SET enable_seqscan = off
 AS $$
 DECLARE
 	instant timestamptz := clock_timestamp();
+	lock_timeout text := current_setting('lock_timeout');
 	free numeric;
 	largest bigint;
 	due numeric;
 	gids text[];
 	branches text[];
-	lock_timeout text := current_setting('lock_timeout');
+	other dtm.reservation;
 	start integer;
 	chosen integer;
 BEGIN
 	LOOP
 		-- one that nobody has locked, from a random one on
 		start := floor(random() * n_buckets);
-		UPDATE dtm.stock_bucket AS b SET available = b.available - amount
-		WHERE b.resource = item AND b.bucket = coalesce(
-			(SELECT c.bucket FROM dtm.stock_bucket AS c
-			WHERE c.resource = item AND c.bucket >= start AND c.available >= amount
-			ORDER BY c.bucket LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED),
-			(SELECT c.bucket FROM dtm.stock_bucket AS c
-			WHERE c.resource = item AND c.bucket < start AND c.available >= amount
-			ORDER BY c.bucket LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED));
-		IF FOUND THEN
-			RETURN;
-		END IF;
-
-		SELECT sum(b.available), max(b.available) INTO free, largest
-		FROM dtm.stock_bucket AS b WHERE b.resource = item;
-		EXIT WHEN largest IS NULL OR largest < amount;
-
-		-- enough is there, but in the hands of others: wait for one of them, and look again if he takes it
-		SELECT b.bucket INTO chosen FROM dtm.stock_bucket AS b
-		WHERE b.resource = item AND b.available >= amount ORDER BY random() LIMIT 1;
-		CONTINUE WHEN NOT FOUND;
-		IF NOT may_wait THEN
-			PERFORM dtm.stock_not_certain(item, amount);
-		END IF;
 		BEGIN
 			UPDATE dtm.stock_bucket AS b SET available = b.available - amount
-			WHERE b.resource = item AND b.bucket = chosen AND b.available >= amount;
+			WHERE b.resource = item AND b.bucket = coalesce(
+				(SELECT c.bucket FROM dtm.stock_bucket AS c
+				WHERE c.resource = item AND c.bucket >= start AND c.available >= amount
+				ORDER BY c.bucket LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED),
+				(SELECT c.bucket FROM dtm.stock_bucket AS c
+				WHERE c.resource = item AND c.bucket < start AND c.available >= amount
+				ORDER BY c.bucket LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED));
 			IF FOUND THEN
 				RETURN;
 			END IF;
-			RAISE EXCEPTION 'taken' USING ERRCODE = 'DTM0W';
+			RAISE EXCEPTION 'none' USING ERRCODE = 'DTM0W';
 		EXCEPTION WHEN SQLSTATE 'DTM0W' THEN
-			NULL;	-- the row is locked although it was not updated: rolled back, it is not
+			NULL;
 		END;
-	END LOOP;
 
-	SELECT coalesce(sum(r.quantity), 0) INTO due FROM dtm.reservation AS r
-	WHERE r.resource = item AND r.state = 'reserved' AND r.expires_at <= instant
-		AND r.xid <> pg_current_xact_id() AND dtm.reservation_fate(r.gid, item) = 'expired';
-	free := coalesce(free, 0);
-	IF free + due >= amount THEN
+		SELECT coalesce(sum(b.available), 0), max(b.available) INTO free, largest
+		FROM dtm.stock_bucket AS b WHERE b.resource = item;
+		IF largest >= amount THEN
+			-- enough is there, but in the hands of others: wait for one of them, and look again if he takes it
+			IF NOT may_wait THEN
+				PERFORM dtm.stock_not_certain(item, amount);
+			END IF;
+			SELECT b.bucket INTO chosen FROM dtm.stock_bucket AS b
+			WHERE b.resource = item AND b.available >= amount ORDER BY random() LIMIT 1;
+			BEGIN
+				UPDATE dtm.stock_bucket AS b SET available = b.available - amount
+				WHERE b.resource = item AND b.bucket = chosen AND b.available >= amount;
+				IF FOUND THEN
+					RETURN;
+				END IF;
+				RAISE EXCEPTION 'taken' USING ERRCODE = 'DTM0W';
+			EXCEPTION WHEN SQLSTATE 'DTM0W' THEN
+				CONTINUE;
+			END;
+		END IF;
+
+		SELECT coalesce(sum(r.quantity), 0) INTO due FROM dtm.reservation AS r
+		WHERE r.resource = item AND r.state = 'reserved' AND r.expires_at <= instant
+			AND r.xid <> pg_current_xact_id() AND dtm.reservation_fate(r.gid, item) = 'expired';
+		IF free + due < amount THEN
+			PERFORM dtm.stock_sold_out(item, amount, free);
+		END IF;
+
 		-- scattered over the buckets, or to be given back: lock it all, to know for certain
 		BEGIN
 			IF NOT may_wait THEN
@@ -335,32 +346,64 @@ BEGIN
 			FROM (SELECT r.gid, r.branch_id, r.quantity FROM dtm.reservation AS r
 				WHERE r.resource = item AND r.state = 'reserved' AND r.expires_at <= instant
 					AND r.xid <> pg_current_xact_id() AND dtm.reservation_fate(r.gid, item) = 'expired'
-				ORDER BY r.gid, r.branch_id LIMIT greatest(amount, 1000)
-				FOR NO KEY UPDATE) AS l;
+				ORDER BY r.expires_at LIMIT greatest(amount, 1000)
+				FOR NO KEY UPDATE SKIP LOCKED) AS l;
 			free := dtm.stock_lock(item);
+			IF free < amount AND due > 0 THEN
+				UPDATE dtm.reservation AS r SET state = 'expired', settled_at = instant
+				FROM unnest(gids, branches) AS o (gid, branch_id)
+				WHERE r.gid = o.gid AND r.resource = item AND r.branch_id = o.branch_id AND r.state = 'reserved';
+				free := free + due;
+			END IF;
+			IF free < amount THEN
+				RAISE EXCEPTION 'not all of it' USING ERRCODE = 'DTM0W';
+			END IF;
+			PERFORM dtm.stock_spread(item, (free - amount)::bigint);
 			IF NOT may_wait THEN
 				PERFORM set_config('lock_timeout', lock_timeout, true);
 			END IF;
-		EXCEPTION WHEN lock_not_available THEN
-			IF may_wait THEN
-				RAISE;
-			END IF;
-			PERFORM dtm.stock_not_certain(item, amount);
-		END;
-		IF free < amount AND due > 0 THEN
-			UPDATE dtm.reservation AS r SET state = 'expired', settled_at = instant
-			FROM unnest(gids, branches) AS o (gid, branch_id)
-			WHERE r.gid = o.gid AND r.resource = item AND r.branch_id = o.branch_id;
-			free := free + due;
-		END IF;
-		IF free >= amount THEN
-			PERFORM dtm.stock_spread(item, (free - amount)::bigint);
 			RETURN;
+		EXCEPTION
+			WHEN SQLSTATE 'DTM0W' THEN
+				NULL;
+			WHEN lock_not_available THEN
+				IF may_wait THEN
+					RAISE;
+				END IF;
+				PERFORM dtm.stock_not_certain(item, amount);
+		END;
+
+		-- somebody confirms or releases right now what is due: wait for him, and look again
+		IF NOT may_wait THEN
+			PERFORM dtm.stock_not_certain(item, amount);
 		END IF;
-	END IF;
-	PERFORM dtm.stock_sold_out(item, amount, free);
+		SELECT r.* INTO other FROM dtm.reservation AS r
+		WHERE r.resource = item AND r.state = 'reserved' AND r.expires_at <= instant
+			AND r.xid <> pg_current_xact_id() AND dtm.reservation_fate(r.gid, item) = 'expired'
+		ORDER BY random() LIMIT 1;
+		BEGIN
+			PERFORM FROM dtm.reservation AS r
+			WHERE r.gid = other.gid AND r.resource = item AND r.branch_id = other.branch_id AND r.attempt = other.attempt
+			FOR NO KEY UPDATE;
+			RAISE EXCEPTION 'look again' USING ERRCODE = 'DTM0W';
+		EXCEPTION WHEN SQLSTATE 'DTM0W' THEN
+			NULL;
+		END;
+	END LOOP;
 END $$;
 COMMENT ON FUNCTION dtm.stock_take(text, integer, bigint, boolean) IS 'take free units of a resource, or DTM01; internal';
+
+CREATE FUNCTION dtm.reservation_last(of_gid text, item text, of_branch text)
+RETURNS dtm.reservation
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+	SELECT r.* FROM dtm.reservation AS r
+	WHERE r.gid = of_gid AND r.resource = item AND r.branch_id = of_branch
+	ORDER BY r.attempt DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION dtm.reservation_last(text, text, text) IS 'the last attempt of a branch to reserve a resource; internal';
 
 CREATE FUNCTION dtm.reserve_as(caller oid, item text, amount bigint, of_gid text, of_branch text, ttl interval, may_wait boolean)
 RETURNS bigint
@@ -391,10 +434,11 @@ BEGIN
 
 	-- the buyer has reserved it before he submitted: there is nothing left for the Try to do
 	IF of_branch <> '' THEN
-		SELECT * INTO prior FROM dtm.reservation AS r WHERE r.gid = of_gid AND r.resource = item AND r.branch_id = '';
+		prior := dtm.reservation_last(of_gid, item, '');
 		IF prior.state = ANY ('{reserved,sold}') AND prior.quantity >= amount THEN
 			RETURN amount;
 		END IF;
+		prior := NULL;
 	END IF;
 
 	-- many come after it is sold out: they write nothing
@@ -411,18 +455,17 @@ BEGIN
 	END IF;
 
 	-- the row first: a repeated call ends here and takes nothing, also while the first one is under way
-	INSERT INTO dtm.reservation AS r (gid, resource, branch_id, quantity, expires_at)
-	VALUES (of_gid, item, of_branch, amount, clock_timestamp() + life)
-	ON CONFLICT ON CONSTRAINT reservation_pkey DO UPDATE
-		SET quantity = excluded.quantity, state = 'reserved', expires_at = excluded.expires_at, settled_at = NULL,
-			xid = excluded.xid
-		WHERE r.state = ANY ('{released,expired}');
-	IF FOUND THEN
-		PERFORM dtm.stock_take(item, n_buckets, amount, may_wait);
-		RETURN amount;
-	END IF;
-
-	SELECT * INTO prior FROM dtm.reservation AS r WHERE r.gid = of_gid AND r.resource = item AND r.branch_id = of_branch;
+	LOOP
+		INSERT INTO dtm.reservation AS r (gid, resource, branch_id, attempt, quantity, expires_at)
+		VALUES (of_gid, item, of_branch, coalesce(prior.attempt + 1, 1), amount, clock_timestamp() + life)
+		ON CONFLICT ON CONSTRAINT reservation_pkey DO NOTHING;
+		IF FOUND THEN
+			PERFORM dtm.stock_take(item, n_buckets, amount, may_wait);
+			RETURN amount;
+		END IF;
+		prior := dtm.reservation_last(of_gid, item, of_branch);
+		EXIT WHEN prior.state = ANY ('{reserved,sold}');
+	END LOOP;
 	IF prior.quantity <> amount THEN
 		RAISE EXCEPTION '"%" has reserved % of "%" already', of_gid, prior.quantity, item
 			USING ERRCODE = '23505', DETAIL = format('%s asked for.', amount),
@@ -461,8 +504,11 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dtm.stock_give(text, bigint, bigint, boolean) IS 'add units to a bucket of a resource; internal';
 
--- Lock what a gid has reserved of the caller's resources, in the order of their names.  42501 when it has only others'.
-CREATE FUNCTION dtm.reservations_of(caller oid, of_gid text, item text)
+/*
+ * The last attempts of a gid to reserve of the caller's resources.  42501 when it has only others'.  lock: only those that are reserved
+ * or sold; those that were given back do not change any more, unless they are reserved anew.
+ */
+CREATE FUNCTION dtm.reservations_of(caller oid, of_gid text, item text, lock boolean)
 RETURNS SETOF dtm.reservation
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -474,11 +520,20 @@ BEGIN
 	IF of_gid IS NULL THEN
 		RAISE EXCEPTION '"gid" must not be NULL' USING ERRCODE = '22004';
 	END IF;
+	IF lock THEN
+		RETURN QUERY
+			SELECT r.* FROM dtm.reservation AS r JOIN dtm.stock AS s ON s.resource = r.resource
+			WHERE r.gid = of_gid AND (item IS NULL OR r.resource = item) AND pg_has_role(caller, s.owner, 'USAGE')
+				AND r.state = ANY ('{reserved,sold}')
+			ORDER BY r.resource, r.branch_id
+			FOR NO KEY UPDATE OF r;
+		RETURN;
+	END IF;
 	RETURN QUERY
-		SELECT r.* FROM dtm.reservation AS r JOIN dtm.stock AS s ON s.resource = r.resource
+		SELECT DISTINCT ON (r.resource, r.branch_id) r.*
+		FROM dtm.reservation AS r JOIN dtm.stock AS s ON s.resource = r.resource
 		WHERE r.gid = of_gid AND (item IS NULL OR r.resource = item) AND pg_has_role(caller, s.owner, 'USAGE')
-		ORDER BY r.resource, r.branch_id
-		FOR NO KEY UPDATE OF r;
+		ORDER BY r.resource, r.branch_id, r.attempt DESC;
 	IF NOT FOUND THEN
 		SELECT r.resource INTO foreign_item FROM dtm.reservation AS r
 		WHERE r.gid = of_gid AND (item IS NULL OR r.resource = item) LIMIT 1;
@@ -487,7 +542,7 @@ BEGIN
 		END IF;
 	END IF;
 END $$;
-COMMENT ON FUNCTION dtm.reservations_of(oid, text, text) IS 'lock what a gid has reserved; internal';
+COMMENT ON FUNCTION dtm.reservations_of(oid, text, text, boolean) IS 'what a gid has reserved; internal';
 
 CREATE FUNCTION dtm.confirm_as(caller oid, of_gid text, item text)
 RETURNS bigint
@@ -499,7 +554,8 @@ DECLARE
 	r dtm.reservation;
 	total bigint := 0;
 BEGIN
-	FOR r IN SELECT * FROM dtm.reservations_of(caller, of_gid, item) LOOP
+	PERFORM dtm.reservations_of(caller, of_gid, item, lock => true);
+	FOR r IN SELECT * FROM dtm.reservations_of(caller, of_gid, item, lock => false) LOOP
 		IF r.state = ANY ('{released,expired}') THEN
 			RAISE EXCEPTION 'the reservation of "%" by "%" has %', r.resource, r.gid,
 				CASE WHEN r.state = 'expired' THEN 'expired' ELSE 'been released' END
@@ -525,22 +581,24 @@ SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
 DECLARE
-	r record;
+	of_item text;
+	back bigint;
 	total bigint := 0;
 BEGIN
-	-- all of them before the first bucket
-	FOR r IN
-		WITH back AS (
+	-- one resource after the other, as buyers take them
+	FOR of_item IN SELECT DISTINCT r.resource FROM dtm.reservations_of(caller, of_gid, item, lock => false) AS r ORDER BY 1 LOOP
+		WITH u AS (
 			UPDATE dtm.reservation AS u SET state = 'released', settled_at = clock_timestamp()
-			FROM dtm.reservations_of(caller, of_gid, item) AS o
+			FROM dtm.reservations_of(caller, of_gid, of_item, lock => true) AS o
 			WHERE u.gid = o.gid AND u.resource = o.resource AND u.branch_id = o.branch_id
-				AND (o.state = 'reserved' OR (also_sold AND o.state = 'sold'))
-			RETURNING u.resource, u.quantity
+				AND (u.state = 'reserved' OR (also_sold AND u.state = 'sold'))
+			RETURNING u.quantity
 		)
-		SELECT b.resource, sum(b.quantity)::bigint AS quantity FROM back AS b GROUP BY b.resource ORDER BY b.resource
-	LOOP
-		PERFORM dtm.stock_give(r.resource, r.quantity, 0, may_wait => true);
-		total := total + r.quantity;
+		SELECT sum(u.quantity)::bigint INTO back FROM u;
+		IF back > 0 THEN
+			PERFORM dtm.stock_give(of_item, back, 0, may_wait => true);
+			total := total + back;
+		END IF;
 	END LOOP;
 	RETURN total;
 END $$;
@@ -582,7 +640,7 @@ BEGIN
 					settled_at = CASE WHEN o.fate = 'pinned' THEN NULL ELSE instant END,
 					expires_at = CASE WHEN o.fate = 'pinned' THEN instant + '1 min' ELSE r.expires_at END
 				FROM over AS o
-				WHERE r.gid = o.gid AND r.resource = item AND r.branch_id = o.branch_id
+				WHERE r.gid = o.gid AND r.resource = item AND r.branch_id = o.branch_id AND r.state = 'reserved'
 				RETURNING r.quantity, o.fate
 			)
 			SELECT count(*) AS n, sum(u.quantity) FILTER (WHERE u.fate = 'expired')::bigint AS back INTO batch FROM u;
@@ -599,7 +657,7 @@ BEGIN
 		BEGIN
 			FOR batch IN
 				WITH old AS (
-					SELECT r.gid, r.resource, r.branch_id FROM dtm.reservation AS r
+					SELECT r.gid, r.resource, r.branch_id, r.attempt FROM dtm.reservation AS r
 					WHERE r.settled_at < instant - retention
 						AND (caller IS NULL OR EXISTS (SELECT FROM dtm.stock AS s
 							WHERE s.resource = r.resource AND pg_has_role(caller, s.owner, 'USAGE')))
@@ -608,7 +666,7 @@ BEGIN
 					FOR UPDATE OF r SKIP LOCKED
 				), gone AS (
 					DELETE FROM dtm.reservation AS r USING old AS x
-					WHERE r.gid = x.gid AND r.resource = x.resource AND r.branch_id = x.branch_id
+					WHERE r.gid = x.gid AND r.resource = x.resource AND r.branch_id = x.branch_id AND r.attempt = x.attempt
 					RETURNING r.resource, r.state, r.quantity
 				)
 				SELECT g.resource, count(*) AS n, coalesce(sum(g.quantity) FILTER (WHERE g.state = 'sold'), 0)::bigint AS sold

@@ -184,6 +184,7 @@ CREATE VIEW dtm.reservations WITH (security_barrier) AS
 SELECT r.gid::text COLLATE "default" AS gid,
 	r.resource::text COLLATE "default" AS resource,
 	r.branch_id::text COLLATE "default" AS branch_id,
+	r.attempt,
 	r.quantity,
 	r.state::text COLLATE "default" AS state,
 	r.expires_at,
