@@ -10,7 +10,7 @@
  * 3. Who must wait for a single bucket, or for such a reservation, waits without any other lock of this resource.
  *    Each attempt is a savepoint: a row that was changed meanwhile stays locked although it does not qualify any
  *    more, until it is rolled back.
- * 4. Who needs all buckets takes them in the order of their numbers, after the reservations.
+ * 4. Who needs all buckets takes them in the order of their numbers, after the reservations and the row in dtm.stock.
  * 5. Resources are settled in the order of their names, one after the other.
  *
  * So buyers of one resource never deadlock, nor do those of several who take them in the order of their names.
@@ -125,16 +125,18 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION dtm.stock_spread(text, bigint) IS 'spread the free units of a resource over its buckets; internal';
 
--- Lock all buckets in the order of their numbers; what is free in them.
+-- Lock all buckets in the order of their numbers, and that there are no others; what is free in them.
 CREATE FUNCTION dtm.stock_lock(item text)
 RETURNS bigint
-LANGUAGE sql VOLATILE PARALLEL UNSAFE
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
-	SELECT coalesce(sum(l.available), 0)::bigint FROM (
-		SELECT b.available FROM dtm.stock_bucket AS b WHERE b.resource = item ORDER BY b.bucket FOR NO KEY UPDATE) AS l
-$$;
+BEGIN
+	PERFORM FROM dtm.stock AS s WHERE s.resource = item FOR NO KEY UPDATE;
+	RETURN (SELECT coalesce(sum(l.available), 0) FROM (
+		SELECT b.available FROM dtm.stock_bucket AS b WHERE b.resource = item ORDER BY b.bucket FOR NO KEY UPDATE) AS l);
+END $$;
 COMMENT ON FUNCTION dtm.stock_lock(text) IS 'lock all buckets of a resource and say what is free; internal';
 
 CREATE FUNCTION dtm.stock_set_as(caller oid, item text, amount bigint, n_buckets integer)

@@ -239,5 +239,22 @@ is(value('SELECT deadlocks FROM pg_stat_database WHERE datname = current_databas
 	is(books('reserve'), '0/0/100', 'crash: 100 are sold all the same');
 }
 
+# A dump brings it along.
+{
+	my $dump = $node->basedir . '/sale.dump';
+	my $all = q{SELECT string_agg(format('%s %s: %s/%s/%s in %s', resource, owner, available, reserved, sold, buckets), ', ' ORDER BY resource)
+		FROM dtm.stocks};
+
+	my $err = '';
+
+	value("SELECT dtm_stock_set('kept', 5, 3), dtm_reserve('kept', 2, 'kept')");
+	$node->safe_psql('postgres', 'CREATE DATABASE restored');
+	ok(run([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('postgres') ], '2>', \$err)
+		  && run([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $dump ], '2>', \$err), 'dump and restore')
+	  or diag($err);
+	is($node->safe_psql('restored', $all), value($all), 'the stock is the same');
+	is($node->safe_psql('restored', q{SELECT dtm_reserve_release('kept')}), '2', 'and its reservations can be settled');
+}
+
 $node->stop;
 done_testing();
