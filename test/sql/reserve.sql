@@ -37,6 +37,12 @@ BEGIN
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 END $$;
+CREATE FUNCTION until_running() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM dtm.workers WHERE worker = 0 AND state = 'running') LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
 
 --
 -- Stock
@@ -153,6 +159,7 @@ SELECT dtm_reserve('T', 2, 't-9', ttl => '0');
 SELECT dtm_reserve_sweep() > 0 AS swept;
 SELECT held('t-9'), books('T');
 SELECT dtm_resume();
+SELECT until_running();
 
 --
 -- As targets of branches
@@ -217,6 +224,7 @@ SELECT dtm_reserve_sweep() > 0 AS put_off, held('pinned');
 SELECT expires_at > now() FROM dtm.reservations WHERE gid = 'pinned';
 -- succeeded: sold, also without a Confirm; and until that is written down, the transaction is not purged
 SELECT dtm_resume();
+SELECT until_running();
 SELECT dtm_retry('pinned');
 SELECT dtm_wait('pinned');
 SELECT dtm_pause('test');
@@ -233,8 +241,6 @@ SELECT dtm_reserve('P', 1, 'stopped', ttl => '0'), dtm_saga_submit('[{"action": 
 COMMIT;
 SELECT dtm_stop('stopped');
 SELECT dtm_reserve('P', 1, 'p-3'), held('stopped'), books('P');
-SELECT dtm_resume();
-SET client_min_messages = warning;
 
 --
 -- Old rows are deleted, what was sold is not forgotten
@@ -246,6 +252,9 @@ SELECT books('A1') = :'before' AS same, count(*) FROM dtm.reservations WHERE res
 SELECT dtm_stock_set('A1', 100, 3);
 SELECT dtm_stock_set('A1', 100, 1);
 SELECT sold::text = split_part(:'before', '/', 3) AS same FROM dtm.stocks WHERE resource = 'A1';
+SELECT dtm_resume();
+SELECT until_running();
+SET client_min_messages = warning;
 
 --
 -- Dropping
