@@ -22,6 +22,19 @@ CREATE TABLE dtm.trans (
 );
 COMMENT ON TABLE dtm.trans IS 'what was submitted: one immutable row per transaction; read dtm.transactions and dtm.branches instead';
 
+-- Branches that came after the submit: of a tcc or xa that its client runs, and steps of a workflow.
+CREATE TABLE dtm.branch (
+	id			bigint NOT NULL,
+	seq			integer NOT NULL,
+	spec		bytea NOT NULL,
+	answer		text,
+	CONSTRAINT branch_pkey PRIMARY KEY (id, seq)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE dtm.branch IS 'branches that were registered after the submit, and what steps of a workflow answered; read dtm.branches instead';
+
 /*
  * How far it is: one narrow row per unfinished transaction.  Only its key is
  * indexed, so that every progress is a HOT update; a finished transaction
@@ -39,6 +52,7 @@ CREATE TABLE dtm.live (
 	state		bytea,
 	reason		text,
 	problem		text,
+	result		jsonb,
 	CONSTRAINT live_pkey PRIMARY KEY (id)
 ) WITH (
 	fillfactor = 50,
@@ -111,6 +125,7 @@ WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 
 SELECT pg_catalog.pg_extension_config_dump('dtm.trans', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.trans_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.branch', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.live', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.done', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.timer', '');

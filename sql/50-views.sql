@@ -98,7 +98,10 @@ SELECT t.gid,
 FROM dtm.trans AS t
 	LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id
 	LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id,
-	LATERAL dtm.branch_rows(t.created_at, t.spec, coalesce(l.state, d.state)) AS b
+	LATERAL dtm.branch_rows(t.created_at, CASE WHEN t.trans_type OPERATOR(pg_catalog.<) 3::smallint THEN t.spec
+		ELSE t.spec OPERATOR(pg_catalog.||) coalesce((
+			SELECT pg_catalog.string_agg(r.spec, '' ORDER BY r.seq)
+			FROM dtm.branch AS r WHERE r.id OPERATOR(pg_catalog.=) t.id), '') END, coalesce(l.state, d.state)) AS b
 WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.branches IS 'one row per op of each branch, with its attempts and the reason of the last one that did not succeed';
 
@@ -152,7 +155,10 @@ SELECT t.gid,
 	t.owner AS submitted_by,
 	l.updated_at AS since,
 	CASE WHEN l.parked THEN NULL ELSE l.next_run_at END AS next_run_at,
-	coalesce(l.problem, dtm.stuck_reason(t.created_at, t.spec, l.state)) AS reason,
+	coalesce(l.problem, dtm.stuck_reason(t.created_at, CASE WHEN t.trans_type OPERATOR(pg_catalog.<) 3::smallint THEN t.spec
+		ELSE t.spec OPERATOR(pg_catalog.||) coalesce((
+			SELECT pg_catalog.string_agg(r.spec, '' ORDER BY r.seq)
+			FROM dtm.branch AS r WHERE r.id OPERATOR(pg_catalog.=) t.id), '') END, l.state)) AS reason,
 	pg_catalog.format(
 		CASE WHEN l.parked THEN 'SELECT dtm_retry(%1$L);  -- once the cause is mended, or: SELECT dtm_stop(%1$L, ''why'')'
 			ELSE 'SELECT dtm_retry(%1$L);  -- to try now, or: SELECT dtm_stop(%1$L, ''why'')' END,

@@ -57,7 +57,7 @@ typedef struct DtmFound
 	bool uncommitted; /* stored by the current transaction */
 	bool steered;     /* its row was changed by it (dtm_submit, dtm_abort, dtm_retry) */
 	bool parked;
-	bytea *spec;   /* detoasted, in the caller's context */
+	bytea *spec;   /* with later branches, detoasted, in the caller's context */
 	bytea *state;  /* or NULL */
 	char *reason;  /* or NULL */
 	Jsonb *result; /* or NULL */
@@ -88,6 +88,25 @@ extern void dtm_store_stop(const DtmFound *found, const char *reason);
 extern void dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len,
 							const char *reason);
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
+
+/* ---- branches that come after the submit; dtm_store_branch.c ---- */
+
+/*
+ * Add one behind the n there are, with its answer or NULL, to a transaction
+ * whose row the caller has locked (dtm_store_lock), and let whoever holds it
+ * in memory load it again.
+ */
+extern void
+dtm_store_register(int64 id, int n, const char *spec, size_t spec_len, const char *answer);
+
+/*
+ * What the branches answered, n of them in their order, each NULL when there
+ * is none; in the caller's context.
+ */
+extern char **dtm_store_answers(int64 id, int n);
+
+/* Keep the answer of one branch, by its number from 0. */
+extern void dtm_store_answer(int64 id, int branch, const char *answer);
 
 /* ---- topics (backends); dtm_store_topic.c ---- */
 
