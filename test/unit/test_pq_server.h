@@ -46,6 +46,7 @@ struct PqServer
 	int port;
 	int accepted;
 	bool deaf;         /* does not answer the startup packet */
+	bool full;         /* ... or takes no more connections */
 	bool ask_password; /* and takes any */
 	void (*answer)(PqClient *client, const char *query);
 	PqClient clients[SERVER_CLIENTS];
@@ -53,19 +54,29 @@ struct PqServer
 	int n_queries;
 };
 
+/* On the port of last time, if there was one. */
 static inline void
-server_open(PqServer *server)
+server_listen(PqServer *server)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET};
 	socklen_t len = sizeof(address);
+	int on = 1;
 
-	memset(server, 0, sizeof(*server));
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	address.sin_port = htons((uint16_t) server->port);
 	server->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	CHECK_INT(setsockopt(server->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
 	CHECK_INT(bind(server->fd, (struct sockaddr *) &address, sizeof(address)), 0);
 	CHECK_INT(listen(server->fd, 16), 0);
 	CHECK_INT(getsockname(server->fd, (struct sockaddr *) &address, &len), 0);
 	server->port = ntohs(address.sin_port);
+}
+
+static inline void
+server_open(PqServer *server)
+{
+	memset(server, 0, sizeof(*server));
+	server_listen(server);
 	for (int i = 0; i < SERVER_CLIENTS; i++)
 	{
 		server->clients[i].fd = -1;
@@ -212,6 +223,11 @@ take_message(PqClient *client)
 		uint32_t cleartext = htonl(3);
 
 		say(client, 'R', &cleartext, 4);
+	}
+	else if (!client->started && server->full)
+	{
+		error(client, "FATAL", "53300", "sorry, too many clients already", "", "");
+		client->hang_up = true;
 	}
 	else if (!client->started && !server->deaf)
 		welcome(client);
