@@ -157,6 +157,15 @@ is(value("SELECT rollback_reason FROM dtm.transactions WHERE gid = 'both-fail'")
 is($far->safe_psql('postgres', "SELECT string_agg(op || ' ' || reason, ', ' ORDER BY id) FROM dtm.barrier WHERE gid = 'both-fail'"),
 	'action compensate, compensate compensate', 'rows of an empty compensation are committed');
 
+# what did not run behind the barrier there is undone there nevertheless, and once
+value('CREATE FUNCTION local_act(p jsonb) RETURNS void LANGUAGE sql AS $$ SELECT $$');
+submit('elsewhere', [
+	{ action => 'sql:local_act', compensate => 'pg://near/undo', payload => { gid => 'elsewhere' } },
+	{ action => '', compensate => 'pg://"Far"/undo', payload => { gid => 'elsewhere' } },
+	{ action => 'pg://"Far"/refuse', payload => { gid => 'elsewhere' } } ]);
+wait_status($node, 'elsewhere', 'failed');
+is(near_ledger('elsewhere') . ' ' . far_ledger('elsewhere'), 'u u', 'undoing what ran elsewhere');
+
 submit('ongoing', ['"Far"/twice_ongoing'], "retry_interval => '50 ms'");
 wait_status($node, 'ongoing', 'succeed');
 is(far_ledger('ongoing'), 'o', 'DTM02: what the earlier calls did is rolled back');
