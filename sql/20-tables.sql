@@ -22,10 +22,26 @@ CREATE TABLE dtm.trans (
 );
 COMMENT ON TABLE dtm.trans IS 'what was submitted: one immutable row per transaction; read dtm.transactions and dtm.branches instead';
 
+-- Branches that came after the submit: of a tcc or xa that its client runs, and steps of a workflow.
+CREATE TABLE dtm.branch (
+	id			bigint NOT NULL,
+	seq			integer NOT NULL,
+	spec		bytea NOT NULL,
+	answer		text,
+	CONSTRAINT branch_pkey PRIMARY KEY (id, seq)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE dtm.branch IS 'branches that were registered after the submit, and what steps of a workflow answered; read dtm.branches instead';
+
 /*
- * How far it is: one narrow row per unfinished transaction.  Only its key is
- * indexed, so that every progress is a HOT update; a finished transaction
- * leaves the table, so that looking for work never meets it.
+ * How far it is: one narrow row per unfinished transaction.  No changing
+ * column is indexed, so that every progress is a HOT update; a finished
+ * transaction leaves the table, so that looking for work never meets it.
+ *
+ * A message that is to be delivered after another one names it in after_id,
+ * and waits as long as its next_run_at is infinity.
  */
 CREATE TABLE dtm.live (
 	id			bigint NOT NULL,
@@ -39,6 +55,8 @@ CREATE TABLE dtm.live (
 	state		bytea,
 	reason		text,
 	problem		text,
+	result		jsonb,
+	after_id	bigint,
 	CONSTRAINT live_pkey PRIMARY KEY (id)
 ) WITH (
 	fillfactor = 50,
@@ -48,6 +66,7 @@ CREATE TABLE dtm.live (
 	autovacuum_analyze_scale_factor = 0,
 	autovacuum_analyze_threshold = 20000
 );
+CREATE INDEX live_after_id_idx ON dtm.live (after_id) WHERE after_id IS NOT NULL;
 COMMENT ON TABLE dtm.live IS 'state of unfinished transactions; read dtm.transactions and dtm.branches instead';
 
 -- What became of it: one row per finished transaction, until the retention ends.
@@ -111,6 +130,7 @@ WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 
 SELECT pg_catalog.pg_extension_config_dump('dtm.trans', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.trans_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.branch', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.live', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.done', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.timer', '');

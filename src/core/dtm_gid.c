@@ -18,6 +18,19 @@ static const char alphabet[] = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopq
 
 #define BASE ((unsigned) sizeof(alphabet) - 1)
 
+static bool
+has_control(const char *chars, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) chars[i];
+
+		if (c < 0x20 || c == 0x7F)
+			return true;
+	}
+	return false;
+}
+
 const char *
 dtm_gid_check(const char *gid, size_t len)
 {
@@ -25,14 +38,17 @@ dtm_gid_check(const char *gid, size_t len)
 		return "gid must not be empty";
 	if (len > DTM_MAX_GID_LEN)
 		return "gid is longer than 128 bytes";
-	for (size_t i = 0; i < len; i++)
-	{
-		unsigned char c = (unsigned char) gid[i];
+	return has_control(gid, len) ? "gid contains a control character" : NULL;
+}
 
-		if (c < 0x20 || c == 0x7F)
-			return "gid contains a control character";
-	}
-	return NULL;
+const char *
+dtm_branch_id_check(const char *id, size_t len)
+{
+	if (len == 0)
+		return "branch_id must not be empty";
+	if (len > DTM_MAX_BRANCH_ID_LEN)
+		return "branch_id is longer than 128 bytes";
+	return has_control(id, len) ? "branch_id contains a control character" : NULL;
 }
 
 void

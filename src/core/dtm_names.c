@@ -31,7 +31,8 @@ static const char *const op_names[] = {
 	[DTM_OP_TRY] = "try",           [DTM_OP_CONFIRM] = "confirm",
 	[DTM_OP_CANCEL] = "cancel",     [DTM_OP_COMMIT] = "commit",
 	[DTM_OP_ROLLBACK] = "rollback", [DTM_OP_MSG] = "msg",
-	[DTM_OP_WORKFLOW] = "workflow",
+	[DTM_OP_WORKFLOW] = "workflow", [DTM_OP_SLEEP] = "sleep",
+	[DTM_OP_AWAIT] = "await",
 };
 
 static const char *const op_status_names[] = {

@@ -102,10 +102,11 @@ dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes
 extern bool dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role,
 								   const char *name, size_t len);
 
-/* How errors speak of the builder's type: key of a target (or NULL), argument, example. */
+/* How errors speak of the builder's type: key of a target (or NULL), argument, one of it, example. */
 extern DtmTransType dtm_spec_type(const DtmSpecBuilder *builder);
 extern const char *dtm_spec_role_key(const DtmSpecBuilder *builder, DtmRole role);
 extern const char *dtm_spec_list_name(const DtmSpecBuilder *builder);
+extern const char *dtm_spec_element(const DtmSpecBuilder *builder);
 extern const char *dtm_spec_step_example(const DtmSpecBuilder *builder);
 
 extern int dtm_spec_step_count(const DtmSpecBuilder *builder);
@@ -157,8 +158,9 @@ extern bool dtm_spec_expand(DtmSpecBuilder *builder);
 extern const char *dtm_topic_check(const char *topic, size_t len);
 
 /*
- * The packed form of what was asked for: as dtm_spec_pack, with the
- * subscribers of a topic taken back to the one step that named it.  So a
+ * The packed form of what was asked for: as dtm_spec_pack, without branches
+ * that were registered later, and with the subscribers of a topic taken back
+ * to the one step that named it.  So a
  * repeated submit compares equal whoever has subscribed since.
  */
 extern DtmRc dtm_spec_pack_asked(const DtmTrans *trans, DtmArena *arena, const char **packed,
@@ -177,8 +179,8 @@ extern const DtmSpecError *dtm_spec_error(const DtmSpecBuilder *builder);
 /*
  * For a caller that walks JSON: refuse what it found itself (a step that is
  * no object ...), with a printf format.  Always false.  step -1 = none, else
- * "step N " is put in front (with a colon when the format begins with a
- * quote), unless the format begins with it.
+ * "step N " (a tcc's "branch N ") is put in front, with a colon when the format
+ * begins with a quote.
  */
 extern bool dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step,
 							const char *field, const char *hint, const char *format, ...)
@@ -205,6 +207,38 @@ extern DtmRc dtm_spec_pack(const DtmTrans *trans, DtmArena *arena, const char **
  */
 extern DtmRc
 dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans) DTM_MUST_CHECK;
+
+/*
+ * A transaction that begins without branches (tcc and xa that their client
+ * runs, workflow): options as above, then dtm_spec_finish.  One of its
+ * branches: a builder of its own, dtm_spec_branch_begin, targets ("" is
+ * none), dtm_spec_step_payload_bytes and dtm_spec_step_sql_name of step 0,
+ * then dtm_spec_finish_branch.
+ */
+extern DtmSpecBuilder *
+dtm_spec_begin_growing(DtmArena *arena, DtmTransType type, DtmSpecError *error);
+extern bool
+dtm_spec_branch_begin(DtmSpecBuilder *builder, DtmStepKind kind, const char *id, size_t len);
+extern bool dtm_spec_branch_target(DtmSpecBuilder *builder, DtmRole role, const char *field,
+								   const char *url, size_t len);
+extern bool
+dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len);
+
+/*
+ * The packed form of one branch that is registered after the submit.  A spec
+ * with such branches is read as its own bytes followed by theirs, in the
+ * order of registration (dtm_trans_registers says which types have them).
+ */
+extern DtmRc dtm_branch_pack(const DtmBranch *branch, DtmArena *arena, const char **packed,
+							 size_t *packed_len) DTM_MUST_CHECK;
+
+/*
+ * A branch without anything in it, to be filled; the id is checked by
+ * dtm_branch_id_check: 1 to 128 bytes, no control characters; NULL when fine,
+ * else a whole primary message.
+ */
+extern void dtm_branch_init(DtmBranch *branch);
+extern const char *dtm_branch_id_check(const char *id, size_t len);
 
 /*
  * Packed header pairs: iterate with offset starting at 0; false at the end.

@@ -12,6 +12,10 @@
  *		BRANCH_ fields in the order of their bits.  A subscriber of a topic
  *		has its number, from 1, and the first of them the topic's name.
  *
+ * A spec that registers branches later has none of its own.  They follow it,
+ * from rows of their own: kind, id, due_at of a sleep or an await, and then
+ * as above.
+ *
  * Not here: what makes a spec valid for people (dtm_spec_build.c).  Runs in
  * backends and in the coordinator.
  *
@@ -53,7 +57,10 @@
 
 static void write_spec(DtmWriter *writer, const DtmTrans *trans);
 static void write_branch(DtmWriter *writer, const DtmBranch *branch);
+static void write_registered(DtmWriter *writer, const DtmBranch *branch);
 static void read_options(DtmReader *reader, DtmTrans *trans);
+static DtmRc read_registered(DtmReader *reader, DtmArena *arena, DtmTrans *trans);
+static void read_one_registered(DtmReader *reader, DtmBranch *branch);
 static bool read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches,
 						uint16_t **after, size_t *after_left);
 static DtmText read_headers(DtmReader *reader);
@@ -61,6 +68,7 @@ static void read_subscriber(DtmReader *reader, const DtmTrans *trans, int index)
 static void number_branches(DtmTrans *trans, char *ids);
 static size_t put_number(char *buffer, int number);
 static void fill_ops(DtmTrans *trans);
+static void fill_step_ops(DtmBranch *branch);
 
 DtmRc
 dtm_spec_pack(const DtmTrans *trans, DtmArena *arena, const char **packed, size_t *packed_len)
@@ -98,7 +106,7 @@ dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans
 	read_options(&reader, trans);
 
 	/* Every branch and every "after" entry takes a byte: that bounds the block. */
-	n_branches = dtm_get_number(&reader, DTM_MAX_STEPS);
+	n_branches = dtm_get_number(&reader, dtm_trans_registers(trans) ? 0 : DTM_MAX_STEPS);
 	n_after = dtm_get_number(&reader, (uint64_t) DTM_MAX_STEPS * DTM_MAX_STEPS);
 	if (reader.bad || n_branches + n_after > dtm_reader_left(&reader))
 		return DTM_INVALID;
@@ -124,11 +132,52 @@ dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans
 		if (is_subscriber)
 			read_subscriber(&reader, trans, (int) i);
 	}
+	if (dtm_trans_registers(trans) && !reader.bad && n_after == 0)
+	{
+		DtmRc rc = read_registered(&reader, arena, trans);
+
+		fill_ops(trans);
+		return rc;
+	}
 	if (reader.bad || n_after != 0 || dtm_reader_left(&reader) != 0)
 		return DTM_INVALID;
 	number_branches(trans, ids);
 	fill_ops(trans);
 	return dtm_spec_order_check(trans->branches, trans->n_branches, arena, NULL);
+}
+
+DtmRc
+dtm_branch_pack(const DtmBranch *branch, DtmArena *arena, const char **packed, size_t *packed_len)
+{
+	DtmWriter writer = {NULL, 0};
+
+	write_registered(&writer, branch);
+	if (writer.len > DTM_MAX_SPEC_LEN)
+		return DTM_LIMIT;
+	writer.data = arena->alloc(arena->context, writer.len);
+	if (writer.data == NULL)
+		return DTM_NOMEM;
+	writer.len = 0;
+	write_registered(&writer, branch);
+	*packed = writer.data;
+	*packed_len = writer.len;
+	return DTM_OK;
+}
+
+void
+dtm_branch_init(DtmBranch *branch)
+{
+	DtmText none = {"", 0};
+
+	memset(branch, 0, sizeof(*branch));
+	branch->branch_id = branch->name = branch->headers = branch->topic = none;
+	for (int role = 0; role < DTM_ROLES; role++)
+	{
+		branch->url[role] = branch->sql_name[role] = none;
+		branch->state[role].last_error = none;
+	}
+	branch->retry_limit = -1;
+	branch->due_at = DTM_TIME_NEVER;
 }
 
 bool
@@ -188,6 +237,14 @@ write_spec(DtmWriter *writer, const DtmTrans *trans)
 	if (trans->query_sql_name.len > 0)
 		dtm_put_text(writer, trans->query_sql_name);
 
+	if (dtm_trans_registers(trans))
+	{
+		dtm_put_number(writer, 0);
+		dtm_put_number(writer, 0);
+		for (int i = 0; i < trans->n_branches; i++)
+			write_registered(writer, &trans->branches[i]);
+		return;
+	}
 	for (int i = 0; i < trans->n_branches; i++)
 		n_after += trans->branches[i].n_after;
 	dtm_put_number(writer, trans->n_branches);
@@ -241,6 +298,16 @@ write_branch(DtmWriter *writer, const DtmBranch *branch)
 		dtm_put_number(writer, branch->subscriber);
 	if (branch->subscriber == 1)
 		dtm_put_text(writer, branch->topic);
+}
+
+static void
+write_registered(DtmWriter *writer, const DtmBranch *branch)
+{
+	dtm_put_byte(writer, branch->kind);
+	dtm_put_text(writer, branch->branch_id);
+	if (branch->kind == DTM_STEP_SLEEP || branch->kind == DTM_STEP_AWAIT)
+		dtm_put_signed(writer, branch->due_at);
+	write_branch(writer, branch);
 }
 
 /* Everything before the branches. */
@@ -335,6 +402,59 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 	if (bits & BRANCH_RETRY_LIMIT)
 		branch->retry_limit = (int32_t) dtm_get_number(reader, INT32_MAX);
 	return (bits & BRANCH_SUBSCRIBER) != 0;
+}
+
+/* All that is left: counted first, for the branches are one array. */
+static DtmRc
+read_registered(DtmReader *reader, DtmArena *arena, DtmTrans *trans)
+{
+	DtmReader ahead = *reader;
+	DtmBranch scratch;
+	size_t n = 0;
+
+	while (!ahead.bad && dtm_reader_left(&ahead) > 0)
+	{
+		if (++n > DTM_MAX_STEPS)
+			return DTM_INVALID;
+		read_one_registered(&ahead, &scratch);
+	}
+	if (ahead.bad)
+		return DTM_INVALID;
+	if (n == 0)
+		return DTM_OK;
+
+	trans->branches = arena->alloc(arena->context, n * sizeof(DtmBranch));
+	if (trans->branches == NULL)
+		return DTM_NOMEM;
+	trans->n_branches = (uint16_t) n;
+	for (size_t i = 0; i < n; i++)
+	{
+		read_one_registered(reader, &trans->branches[i]);
+		if (trans->type != DTM_TYPE_WORKFLOW && trans->branches[i].kind != DTM_STEP_CALL)
+			return DTM_INVALID;
+	}
+	return DTM_OK;
+}
+
+static void
+read_one_registered(DtmReader *reader, DtmBranch *branch)
+{
+	uint16_t *no_after = NULL;
+	size_t after_left = 0;
+	uint8_t kind = dtm_get_byte(reader);
+	DtmText id = dtm_get_text(reader, DTM_MAX_BRANCH_ID_LEN);
+	DtmTime due_at = DTM_TIME_NEVER;
+
+	if (kind > DTM_STEP_LAST || dtm_branch_id_check(id.data, id.len) != NULL)
+		reader->bad = true;
+	if (kind == DTM_STEP_SLEEP || kind == DTM_STEP_AWAIT)
+		due_at = dtm_get_signed(reader);
+	dtm_branch_init(branch);
+	branch->kind = kind;
+	branch->branch_id = id;
+	branch->due_at = due_at;
+	if (read_branch(reader, branch, 0, 1, &no_after, &after_left))
+		reader->bad = true;
 }
 
 /* Subscribers of one step follow each other, numbered without a gap. */
@@ -454,5 +574,34 @@ fill_ops(DtmTrans *trans)
 			break;
 	}
 	for (int i = 0; i < trans->n_branches; i++)
+	{
 		memcpy(trans->branches[i].op, op, sizeof(op));
+		if (trans->type == DTM_TYPE_WORKFLOW)
+			fill_step_ops(&trans->branches[i]);
+	}
+}
+
+/* Steps of a workflow differ from each other. */
+static void
+fill_step_ops(DtmBranch *branch)
+{
+	switch ((DtmStepKind) branch->kind)
+	{
+		case DTM_STEP_CALL:
+			branch->op[DTM_ROLE_FORWARD] = DTM_OP_ACTION;
+			if (branch->url[DTM_ROLE_UNDO].len > 0)
+				branch->op[DTM_ROLE_UNDO] = DTM_OP_COMPENSATE;
+			break;
+		case DTM_STEP_TCC:
+			branch->op[DTM_ROLE_FORWARD] = DTM_OP_TRY;
+			branch->op[DTM_ROLE_CONFIRM] = DTM_OP_CONFIRM;
+			branch->op[DTM_ROLE_UNDO] = DTM_OP_CANCEL;
+			break;
+		case DTM_STEP_SLEEP:
+			branch->op[DTM_ROLE_FORWARD] = DTM_OP_SLEEP;
+			break;
+		case DTM_STEP_AWAIT:
+			branch->op[DTM_ROLE_FORWARD] = DTM_OP_AWAIT;
+			break;
+	}
 }

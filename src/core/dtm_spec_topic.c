@@ -173,6 +173,8 @@ dtm_spec_pack_asked(const DtmTrans *trans, DtmArena *arena, const char **packed,
 
 	asked.branches = NULL;
 	asked.n_branches = 0;
+	if (dtm_trans_registers(trans))
+		return dtm_spec_pack(&asked, arena, packed, packed_len);
 	if (trans->n_branches > 0)
 	{
 		asked.branches = arena->alloc(arena->context, trans->n_branches * sizeof(DtmBranch));

@@ -49,6 +49,8 @@ typedef struct DtmBranch
 	int32_t retry_limit;        /* -1 = the transaction's */
 	uint16_t subscriber;        /* of a topic: 1, 2, ... within the step; 0 = not of a topic */
 	DtmText topic;              /* its name, or empty */
+	uint8_t kind;               /* DtmStepKind */
+	DtmTime due_at;             /* of a sleep or an await; DTM_TIME_NEVER = none */
 
 	/* state */
 	DtmOpState state[DTM_ROLES];
@@ -66,8 +68,9 @@ typedef struct DtmCallRecord
 } DtmCallRecord;
 
 /* Flags of a spec; stored. */
-#define DTM_FLAG_CONCURRENT 0x01     /* steps at once unless "after" says otherwise */
-#define DTM_FLAG_CLIENT_RUN 0x02     /* tcc: the client runs the Try calls */
+#define DTM_FLAG_CONCURRENT 0x01 /* steps at once unless "after" says otherwise */
+#define DTM_FLAG_CLIENT_RUN \
+	0x02 /* tcc, xa: the client runs the first phase and registers branches */
 #define DTM_FLAG_RETRY_NO_PAUSE 0x04 /* DTM's wire: retry_limit retries at once */
 
 typedef struct DtmTrans
@@ -100,6 +103,15 @@ typedef struct DtmTrans
 	uint32_t log_dropped;
 	DtmCallRecord *log;
 } DtmTrans;
+
+/* Do branches come after the submit?  Then the spec itself has none. */
+static inline bool
+dtm_trans_registers(const DtmTrans *trans)
+{
+	return trans->type == DTM_TYPE_WORKFLOW ||
+		((trans->type == DTM_TYPE_TCC || trans->type == DTM_TYPE_XA) &&
+		 (trans->flags & DTM_FLAG_CLIENT_RUN) != 0);
+}
 
 /* State of an op, or of the pseudo branch. */
 static inline DtmOpState *

@@ -52,11 +52,13 @@ typedef enum DtmOp
 	DTM_OP_CANCEL = 5,
 	DTM_OP_COMMIT = 6,
 	DTM_OP_ROLLBACK = 7,
-	DTM_OP_MSG = 8,     /* query_prepared of a msg, branch "00" */
-	DTM_OP_WORKFLOW = 9 /* replay or resume of a workflow, branch "00" */
+	DTM_OP_MSG = 8,      /* query_prepared of a msg, branch "00" */
+	DTM_OP_WORKFLOW = 9, /* replay or resume of a workflow, branch "00" */
+	DTM_OP_SLEEP = 10,   /* a workflow waits for a time */
+	DTM_OP_AWAIT = 11    /* ... or for a signal */
 } DtmOp;
 
-#define DTM_OP_LAST DTM_OP_WORKFLOW
+#define DTM_OP_LAST DTM_OP_AWAIT
 
 /*
  * The three parts an op can play in a branch, whatever the mode calls them:
@@ -71,6 +73,17 @@ typedef enum DtmRole
 } DtmRole;
 
 #define DTM_ROLES 3
+
+/* What a step of a workflow is; other branches are all calls.  Stored. */
+typedef enum DtmStepKind
+{
+	DTM_STEP_CALL = 0,  /* action, and perhaps compensate */
+	DTM_STEP_TCC = 1,   /* try, then confirm or cancel */
+	DTM_STEP_SLEEP = 2, /* succeeds at its due_at */
+	DTM_STEP_AWAIT = 3  /* succeeds with a signal, or at its due_at without */
+} DtmStepKind;
+
+#define DTM_STEP_LAST DTM_STEP_AWAIT
 
 /* Status of one op of one branch.  Stored. */
 typedef enum DtmOpStatus
@@ -132,6 +145,7 @@ typedef int64_t DtmTime;
 #define DTM_MAX_STEPS 1000
 #define DTM_MAX_URL_LEN 2048
 #define DTM_MAX_NAME_LEN 128
+#define DTM_MAX_BRANCH_ID_LEN 128
 #define DTM_MAX_TOPIC_LEN 128
 #define DTM_MAX_HEADERS 32      /* per step or per transaction */
 #define DTM_MAX_HEADER_LEN 4096 /* name and value together */

@@ -42,6 +42,16 @@ typedef struct PlanDef
 	" WHERE t.id OPERATOR(pg_catalog.=) d.id AND r.state OPERATOR(pg_catalog.=) 'reserved'"      \
 	" AND pg_catalog.pg_has_role(t.owner, s.owner, 'USAGE')))"
 
+/*
+ * The packed form of a transaction t with the branches that were registered
+ * later; sagas and messages, types 1 and 2, have none.
+ */
+#define WHOLE_SPEC                                                                 \
+	" CASE WHEN t.trans_type OPERATOR(pg_catalog.<) 3 THEN t.spec"                 \
+	" ELSE t.spec OPERATOR(pg_catalog.||) coalesce(("                              \
+	"SELECT pg_catalog.string_agg(b.spec, '' ORDER BY b.seq) FROM dtm.branch AS b" \
+	" WHERE b.id OPERATOR(pg_catalog.=) t.id), '') END"
+
 /* clang-format off */
 static const PlanDef plan_defs[PLAN_COUNT] = {
 	[PLAN_INSERT_TRANS] = {
@@ -58,6 +68,29 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"INSERT INTO dtm.live (id, status, next_run_at, updated_at) VALUES ($1, $2, $3, $4)",
 		4, {INT8OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
+	[PLAN_INSERT_FOLLOWER] = {
+		"INSERT INTO dtm.live (id, status, next_run_at, updated_at, after_id)"
+		" SELECT $1, $2, 'infinity', $3, l.id FROM dtm.live AS l"
+		" WHERE l.id OPERATOR(pg_catalog.=) $4",
+		4, {INT8OID, INT2OID, TIMESTAMPTZOID, INT8OID}
+	},
+	[PLAN_FOLLOWERS] = {
+		"SELECT l.id FROM dtm.live AS l WHERE l.after_id OPERATOR(pg_catalog.=) ANY ($1)"
+		" AND l.next_run_at OPERATOR(pg_catalog.=) 'infinity'",
+		1, {INT8ARRAYOID}
+	},
+	[PLAN_RELEASE] = {
+		"UPDATE dtm.live SET next_run_at = $2"
+		" WHERE after_id OPERATOR(pg_catalog.=) ANY ($1)"
+		" AND next_run_at OPERATOR(pg_catalog.=) 'infinity' RETURNING id",
+		2, {INT8ARRAYOID, TIMESTAMPTZOID}
+	},
+	[PLAN_MOVE_FOLLOWERS] = {
+		"UPDATE dtm.live SET after_id = $2"
+		" WHERE after_id OPERATOR(pg_catalog.=) ANY ($1)"
+		" AND next_run_at OPERATOR(pg_catalog.=) 'infinity'",
+		2, {INT8ARRAYOID, INT8OID}
+	},
 	[PLAN_FIND] = {
 		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"
 		" t.created_at, t.xmin, coalesce(l.parked, false), coalesce(l.xmin, t.xmin)"
@@ -70,7 +103,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	[PLAN_FIND_BODY] = {
 		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"
 		" t.created_at, t.xmin, coalesce(l.parked, false), coalesce(l.xmin, t.xmin),"
-		" t.spec, coalesce(l.state, d.state), coalesce(l.reason, d.reason), d.result"
+		WHOLE_SPEC ", coalesce(l.state, d.state), coalesce(l.reason, d.reason), d.result"
 		" FROM dtm.trans AS t"
 		" LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id"
 		" LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id"
@@ -78,7 +111,9 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		1, {TEXTOID}
 	},
 	[PLAN_LOCK] = {
-		"SELECT l.status, l.parked, l.state, l.reason FROM dtm.live AS l"
+		"SELECT l.status, l.parked, l.state, l.reason,"
+		" CASE WHEN l.next_run_at OPERATOR(pg_catalog.=) 'infinity' THEN l.after_id END"
+		" FROM dtm.live AS l"
 		" WHERE l.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 		1, {INT8OID}
 	},
@@ -86,6 +121,25 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"UPDATE dtm.live SET next_run_at = '-infinity', parked = false, problem = NULL"
 		" WHERE id OPERATOR(pg_catalog.=) $1",
 		1, {INT8OID}
+	},
+	[PLAN_REGISTER] = {
+		"INSERT INTO dtm.branch (id, seq, spec, answer) VALUES ($1, $2, $3, $4)",
+		4, {INT8OID, INT4OID, BYTEAOID, TEXTOID}
+	},
+	[PLAN_ANSWERS] = {
+		"SELECT b.seq, b.answer FROM dtm.branch AS b WHERE b.id OPERATOR(pg_catalog.=) $1"
+		" ORDER BY b.seq",
+		1, {INT8OID}
+	},
+	[PLAN_ANSWER] = {
+		"UPDATE dtm.branch SET answer = $3 WHERE id OPERATOR(pg_catalog.=) $1"
+		" AND seq OPERATOR(pg_catalog.=) $2",
+		3, {INT8OID, INT4OID, TEXTOID}
+	},
+	[PLAN_TOUCH] = {
+		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, next_run_at = $2, updated_at = $2"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		2, {INT8OID, TIMESTAMPTZOID}
 	},
 	[PLAN_STEER] = {
 		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, status = $2, state = $3,"
@@ -107,6 +161,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1"
 		" AND ($3 OR pg_catalog.pg_has_role($2, t.owner, 'USAGE'))" RESERVATIONS_SETTLED "),"
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
+		" r AS (DELETE FROM dtm.branch USING old WHERE branch.id OPERATOR(pg_catalog.=) old.id),"
 		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
 		" ON old.id OPERATOR(pg_catalog.=) t.id"
 		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid"
@@ -159,7 +214,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_LOAD] = {
 		"SELECT l.id, l.ver, l.status, l.parked, l.next_run_at, l.state, l.reason,"
-		" t.gid, t.trans_type, t.owner::pg_catalog.oid, t.created_at, t.spec"
+		" t.gid, t.trans_type, t.owner::pg_catalog.oid, t.created_at," WHOLE_SPEC
 		" FROM pg_catalog.unnest($1) AS u (id)"
 		" JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) u.id"
 		" JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) u.id",
@@ -200,11 +255,11 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" gone AS (DELETE FROM dtm.live AS l USING r"
 		" WHERE l.id OPERATOR(pg_catalog.=) r.id AND l.ver OPERATOR(pg_catalog.=) r.ver"
 		" RETURNING l.id, r.status, r.attempts, r.retries, r.trans_type, r.created_at,"
-		" r.state, r.reason)"
+		" r.state, r.reason, l.result)"
 		" INSERT INTO dtm.done (id, trans_type, status, created_at, finished_at, attempts,"
-		" retries, state, reason)"
+		" retries, state, reason, result)"
 		" SELECT g.id, g.trans_type, g.status, g.created_at, $9, g.attempts, g.retries,"
-		" g.state, g.reason FROM gone AS g RETURNING id",
+		" g.state, g.reason, g.result FROM gone AS g RETURNING id",
 		10, {INT8ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID,
 			 TIMESTAMPTZARRAYOID, BYTEAARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID}
 	},
@@ -243,6 +298,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"WITH old AS (SELECT d.id FROM dtm.done AS d"
 		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1" RESERVATIONS_SETTLED " LIMIT $2),"
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
+		" r AS (DELETE FROM dtm.branch USING old WHERE branch.id OPERATOR(pg_catalog.=) old.id),"
 		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
 		" ON old.id OPERATOR(pg_catalog.=) t.id"
 		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"

@@ -47,7 +47,10 @@ fuzz_check_spec(const DtmTrans *trans, DtmText packed)
 	{
 		const DtmBranch *branch = &trans->branches[i];
 
-		HOLDS(branch->branch_id.len >= 2 && branch->branch_id.len <= 9);
+		if (dtm_trans_registers(trans))
+			HOLDS(branch->branch_id.len >= 1 && branch->branch_id.len <= DTM_MAX_BRANCH_ID_LEN);
+		else
+			HOLDS(branch->branch_id.len >= 2 && branch->branch_id.len <= 9);
 		HOLDS(fuzz_within(branch->topic, packed) &&
 			  (branch->topic.len > 0) == (branch->subscriber > 0));
 		HOLDS(fuzz_within(branch->name, packed) && branch->name.len <= DTM_MAX_NAME_LEN);

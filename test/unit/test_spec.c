@@ -391,7 +391,11 @@ test_other_modes(void)
 		  DTM_STATUS_PREPARED,
 		  {0, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
 		 {DTM_TYPE_XA, 0, "", DTM_STATUS_PREPARED, {0, DTM_OP_COMMIT, DTM_OP_ROLLBACK}},
-		 {DTM_TYPE_WORKFLOW, 0, "http://w/", DTM_STATUS_PREPARED, {0, 0, 0}}};
+		 {DTM_TYPE_WORKFLOW,
+		  0,
+		  "http://w/",
+		  DTM_STATUS_PREPARED,
+		  {DTM_OP_TRY, DTM_OP_CONFIRM, DTM_OP_CANCEL}}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
@@ -411,6 +415,11 @@ test_other_modes(void)
 		trans.branches = branches;
 		trans.n_branches = (uint16_t) (i % 3); /* also none at all */
 		branches[1].retry_limit = branches[0].retry_limit = -1;
+		for (int k = 0; k < 2; k++)
+		{
+			branches[k].branch_id = test_text(k == 0 ? "01" : "02");
+			branches[k].kind = cases[i].type == DTM_TYPE_WORKFLOW ? DTM_STEP_TCC : DTM_STEP_CALL;
+		}
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
 			branches[0].url[role] = test_text(role == 0 ? "http://f" : role == 1 ? "c" : "u");
@@ -428,6 +437,8 @@ test_other_modes(void)
 		if (!CHECK_INT(read.n_branches, trans.n_branches))
 			continue;
 		for (int k = 0; k < read.n_branches; k++)
+			CHECK_TEXT(read.branches[k].branch_id, k == 0 ? "01" : "02");
+		for (int k = 0; k < read.n_branches; k++)
 			for (int role = 0; role < DTM_ROLES; role++)
 			{
 				CHECK_INT(read.branches[k].op[role], cases[i].op[role]);
@@ -435,6 +446,94 @@ test_other_modes(void)
 				CHECK(read.branches[k].sql_name[role].len == branches[k].sql_name[role].len);
 			}
 	}
+}
+
+/* Branches that were registered follow the spec; every kind of step comes back. */
+static void
+test_registered(void)
+{
+	static const struct
+	{
+		const char *id;
+		uint8_t kind;
+		DtmTime due_at;
+		bool undo;
+		int op[DTM_ROLES];
+	} steps[] = {
+		{"01", DTM_STEP_CALL, DTM_TIME_NEVER, true, {DTM_OP_ACTION, 0, DTM_OP_COMPENSATE}},
+		{"02", DTM_STEP_CALL, DTM_TIME_NEVER, false, {DTM_OP_ACTION, 0, 0}},
+		{"03", DTM_STEP_TCC, DTM_TIME_NEVER, true, {DTM_OP_TRY, DTM_OP_CONFIRM, DTM_OP_CANCEL}},
+		{"04", DTM_STEP_SLEEP, 1234567, false, {DTM_OP_SLEEP, 0, 0}},
+		{"05", DTM_STEP_AWAIT, DTM_TIME_NEVER, false, {DTM_OP_AWAIT, 0, 0}},
+		{"pay", DTM_STEP_AWAIT, -5, false, {DTM_OP_AWAIT, 0, 0}},
+	};
+	const int n = (int) (sizeof(steps) / sizeof(steps[0]));
+	char bytes[1024];
+	size_t size = 0;
+	const char *packed = NULL;
+	size_t len = 0;
+	DtmTrans trans;
+
+	memset(&trans, 0, sizeof(trans));
+	trans.type = DTM_TYPE_WORKFLOW;
+	trans.retry_limit = -1;
+	trans.query_url = test_text("sql:f");
+	CHECK_INT(dtm_spec_pack(&trans, &memory.arena, &packed, &len), DTM_OK);
+	memcpy(bytes, packed, len);
+	size = len;
+	for (int i = 0; i < n; i++)
+	{
+		DtmBranch branch;
+
+		dtm_branch_init(&branch);
+		branch.branch_id = test_text(steps[i].id);
+		branch.kind = steps[i].kind;
+		branch.due_at = steps[i].due_at;
+		branch.name = test_text("a name");
+		branch.payload = test_text("{}");
+		if (steps[i].undo)
+			branch.url[DTM_ROLE_UNDO] = test_text("http://u/");
+		CHECK_INT(dtm_branch_pack(&branch, &memory.arena, &packed, &len), DTM_OK);
+		memcpy(bytes + size, packed, len);
+		size += len;
+	}
+
+	trans.created_at = 7;
+	CHECK_INT(dtm_spec_unpack(bytes, size, &memory.arena, &trans), DTM_OK);
+	if (!CHECK_INT(trans.n_branches, n))
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		const DtmBranch *branch = &trans.branches[i];
+
+		CHECK_TEXT(branch->branch_id, steps[i].id);
+		CHECK_TEXT(branch->name, "a name");
+		CHECK_TEXT(branch->payload, "{}");
+		CHECK_INT(branch->kind, steps[i].kind);
+		CHECK(branch->due_at == steps[i].due_at);
+		for (int role = 0; role < DTM_ROLES; role++)
+			CHECK_INT(branch->op[role], steps[i].op[role]);
+	}
+	CHECK_INT(dtm_spec_pack(&trans, &memory.arena, &packed, &len), DTM_OK);
+	CHECK(len == size && memcmp(packed, bytes, len) == 0);
+
+	/* what was asked for at the submit is the spec alone */
+	CHECK_INT(dtm_spec_pack_asked(&trans, &memory.arena, &packed, &len), DTM_OK);
+	CHECK(len < size && memcmp(packed, bytes, len) == 0);
+
+	/* cut off anywhere within a branch, or of a kind that is none */
+	for (size_t cut = len + 1; cut < size; cut++)
+	{
+		char *copy = malloc(cut);
+		DtmRc rc;
+
+		memcpy(copy, bytes, cut);
+		rc = dtm_spec_unpack(copy, cut, &memory.arena, &trans);
+		CHECK(rc == DTM_INVALID || (rc == DTM_OK && trans.n_branches < n));
+		free(copy);
+	}
+	bytes[len] = DTM_STEP_LAST + 1;
+	CHECK_INT(dtm_spec_unpack(bytes, size, &memory.arena, &trans), DTM_INVALID);
 }
 
 /* Bytes of a spec with an order that runs forward too, for the two tests below. */
@@ -628,9 +727,6 @@ test_refuse(void)
 	CHECK_STR(dtm_spec_error(b)->message, "step 3: \"f\" is odd");
 	CHECK_STR(dtm_spec_error(b)->hint, "");
 	b = begin();
-	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, 3, "f", NULL, "step %d is odd", 3));
-	CHECK_STR(dtm_spec_error(b)->message, "step 3 is odd");
-	b = begin();
 	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, -1, "f", NULL, "all is odd"));
 	CHECK_STR(dtm_spec_error(b)->message, "all is odd");
 }
@@ -657,6 +753,7 @@ main(void)
 	test_limits();
 	test_arena_reset(&memory);
 	test_other_modes();
+	test_registered();
 	test_damaged();
 	test_hostile();
 	test_no_memory();

@@ -38,10 +38,10 @@ loaded(DtmTransType type, const char *steps, uint32_t flags, bool prepared, int6
 		!CHECK(!prepared || dtm_spec_set_query_prepared(builder, "http://a/q", 10)) ||
 		!CHECK(dtm_spec_set_start_after(builder, delay_ms)))
 		exit(1);
-	dtm_spec_set_flags(builder, flags);
 	if (!CHECK(dtm_spec_finish(builder, &packed, &len)) ||
 		!CHECK_INT(dtm_spec_unpack(packed, len, &memory.arena, &trans), DTM_OK))
 		exit(1);
+	trans.flags |= flags;
 	return trans;
 }
 
