@@ -12,7 +12,7 @@
 
 /*
  * In the current transaction, under the lock of the transaction's row.  The
- * same branch again changes nothing.  42704 when the gid is gone, 55000 when
+ * same branch again changes nothing while it is prepared.  42704 when the gid is gone, 55000 when
  * it is not prepared any more, 23505 when the branch_id is taken by another
  * content, 54000 beyond DTM_MAX_STEPS branches, XX001 damaged rows.
  */
