@@ -146,13 +146,24 @@ like($session->errors, qr/ERROR:  canceling statement due to lock timeout\nHINT:
 $locker->query('COMMIT');
 is($session->query(registration('executor', '03')), 'executor', 'then it works');
 
+# ---- the same branch by two sessions at once
+
+$locker = lock_row('executor');
+my $second = DtmSession->new($node);
+$_->send(registration('executor', 'twice')) for $session, $second;
+wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%twice%' AND state = 'active' AND pid <> pg_backend_pid()},
+	'2', name => 'two at once');
+$locker->query('COMMIT');
+is($_->result, 'executor', 'both are registered') for $session, $second;
+is(branches('executor'), '01 02 03 twice', 'which is one branch');
+
 # ---- paused
 
 value(q{SELECT dtm_pause('for a test')});
 wait_for($node, q{SELECT count(*) FROM dtm.workers WHERE state = 'paused'}, '1', name => 'paused');
 is(value(registration('executor', '04')), 'executor', 'paused: registered all the same');
 value('SELECT dtm_resume()');
-is(branches('executor'), '01 02 03 04', 'it is there');
+is(branches('executor'), '01 02 03 04 twice', 'it is there');
 value(q{SELECT dtm_submit('executor')});
 wait_status($node, 'executor', 'succeed');
 
