@@ -179,7 +179,7 @@ begin_branch(FunctionCallInfo fcinfo, const char *what, DtmTransType type, DtmAr
  * the Try of the branch: durable when it returns, if the begin is.  Returns
  * the gid.  The same again has no effect; 23505 branch_id taken by another
  * branch; 55000 not prepared any more, also for the same again (do not call
- * the Try), or not begun by dtm_tcc_begin; 54000 too many branches; 55P03 an
+ * the Try), or not begun by dtm_tcc_begin; 54000 too many or too large branches; 55P03 an
  * open transaction has locked it; 22004, 22023,
  * 42883, 42501 about the arguments; 42704, 42501 about the gid.
  */

@@ -119,6 +119,12 @@ dtm_register_branch(const char *gid, int64 id, const char *packed, Size packed_l
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("transaction \"%s\" has %d branches already", gid, DTM_MAX_STEPS)));
+	if (VARSIZE_ANY_EXHDR(found.spec) + packed_len > DTM_MAX_SPEC_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("transaction \"%s\" would be larger than %d bytes with this branch", gid,
+						DTM_MAX_SPEC_LEN),
+				 errhint("Send large data by reference, e.g. by a key.")));
 	check_id_is_free(gid, &trans, packed_id(&found, packed, packed_len));
 	dtm_store_register(id, trans.n_branches, packed, packed_len, NULL);
 }

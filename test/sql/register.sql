@@ -258,6 +258,17 @@ SELECT tcc($$'many', 'one more', '', ''$$);
 SELECT dtm_tcc_register('many', 'the last', '', '');
 ROLLBACK;
 
+-- nor as large as they like: what is stored must be readable
+SELECT dtm_tcc_begin('large', timeout_to_fail => '1 hour');
+DO $$ BEGIN
+	FOR i IN 1 .. 8 LOOP PERFORM dtm_tcc_register('large', i::text, '', '', to_jsonb(repeat('x', 1048000))); END LOOP;
+END $$;
+SELECT tcc($$'large', '9', '', '', to_jsonb(repeat('x', 1048000))$$);
+SELECT dtm_tcc_register('large', '9', '', '', '"small"');
+SELECT dtm_abort('large');
+SELECT dtm_wait('large');
+SELECT count(*) FROM dtm.branches WHERE gid = 'large' AND op = 'cancel' AND status = 'succeed';
+
 --
 -- Privileges
 --
