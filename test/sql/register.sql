@@ -96,6 +96,8 @@ SELECT xa($$'x', '01', NULL$$);
 SELECT xa($$'x', '01', ''$$);
 SELECT xa($$'x', '', 'http://127.0.0.1:9/'$$);
 SELECT xa($$'x', '01', 'sql:reg.note'$$);
+SELECT xa($$'x', '01', 'pg://nobody/f'$$);
+SELECT tcc($$'t', '01', 'pg://nobody/f', ''$$);
 SELECT xa($$'x', '01', 'topic://x'$$);
 SELECT xa($$'x', '01', 'http://169.254.169.254/'$$);
 SELECT xa($$'t', '01', 'http://127.0.0.1:9/'$$);
