@@ -84,6 +84,7 @@ startup_shared(void)
 		{
 			DtmDatabaseSlot *db = &dtm_shared->databases[i];
 
+			pg_atomic_init_u32(&db->xa_sweeps, 0);
 			for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
 				init_coordinator(&db->coordinators[k]);
 			for (int k = 0; k < DTM_MAX_EXECUTORS; k++)

@@ -146,6 +146,7 @@ typedef struct DtmDatabaseSlot
 	pid_t aside_for;   /* pid that runs DDL on the database, 0 = none */
 	uint64 generation; /* of coordinators started here */
 	uint64 task_serial;
+	pg_atomic_uint32 xa_sweeps; /* asked for: a session left something prepared, perhaps */
 	DtmCoordinatorSlot coordinators[DTM_MAX_COORDINATORS];
 	DtmExecutorSlot executors[DTM_MAX_EXECUTORS];
 	DtmTask tasks[DTM_MAX_TASKS];

@@ -71,8 +71,8 @@ at_end_of_transaction(XactEvent event, void *arg)
 	}
 }
 
-static void
-register_callback(void)
+void
+dtm_wake_prepare(void)
 {
 	if (!callback_registered)
 	{
@@ -86,7 +86,7 @@ dtm_wake_at_commit(int64 id)
 {
 	if (dtm_shared == NULL)
 		return;
-	register_callback();
+	dtm_wake_prepare();
 	if (n_pending > 0 && pending[n_pending - 1] == id)
 		return;
 	if (n_pending < MAX_PENDING)
@@ -100,6 +100,6 @@ dtm_wake_launcher_at_commit(Oid dboid)
 {
 	if (dtm_shared == NULL)
 		return;
-	register_callback();
+	dtm_wake_prepare();
 	pending_database = dboid;
 }

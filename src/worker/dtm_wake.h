@@ -11,6 +11,12 @@
 
 #include "postgres.h"
 
+/*
+ * Whoever registers a callback of his own after this one is called before it,
+ * and so can still do something before the coordinator is woken.
+ */
+extern void dtm_wake_prepare(void);
+
 /* Hand this transaction's id to its coordinator when we commit. */
 extern void dtm_wake_at_commit(int64 id);
 
