@@ -234,6 +234,21 @@ idle_connection(DtmPqServer *server, const DtmPqEntry *entry)
 	return NULL;
 }
 
+/* One that is idle in a moment is worth waiting for: making another takes longer. */
+static bool
+is_being_cleaned(const DtmPqServer *server, const DtmPqEntry *entry)
+{
+	for (DtmLink *link = server->busy.next; link != &server->busy; link = link->next)
+	{
+		const DtmPqConnection *connection = dtm_list_entry(link, DtmPqConnection, link);
+
+		if (connection->state == DTM_PQ_CLEANING &&
+			dtm_pq_params_equal(connection->params, entry->params))
+			return true;
+	}
+	return false;
+}
+
 /* The one of a server that was idle for longest. */
 static bool
 close_idle(DtmPqServer *server)
@@ -279,6 +294,8 @@ pump_one(DtmPq *pq, DtmPqServer *server)
 		connection = idle_connection(server, entry);
 	if (connection == NULL)
 	{
+		if (!entry->only_fresh && is_being_cleaned(server, entry))
+			return false;
 		if (server->n_connections >= server_limit(pq, server) && !close_idle(server))
 			return false;
 		if (pq->n_connections >= pq->limits.max_calls && !close_any_idle(pq))

@@ -28,7 +28,7 @@
 
 #define DTM_PQ_MAX_SERVERS 256
 #define DTM_PQ_IDLE_US 30000000   /* an idle connection is kept that long */
-#define DTM_PQ_CLEAN_US 5000000   /* and one that is cleaned so long at most */
+#define DTM_PQ_CLEAN_US 1000000   /* and one that is cleaned so long at most */
 #define DTM_PQ_GRACE_US 500000    /* the server may say itself that the time is over */
 #define DTM_PQ_CROWDED_US 5000000 /* a server that takes no more connections is spared */
 #define DTM_PQ_MAX_TRIES 3        /* of a call whose connection cannot be had at once */
