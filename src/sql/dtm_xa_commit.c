@@ -251,7 +251,13 @@ before_commit(void)
 	{
 		store_all(list, n);
 
-		/* the servers must not be told of a commit that a crash can take back */
+		/*
+		 * A crash must not forget that this transaction id was given out: who
+		 * finds it in a name could take it for one of a copy of this database.
+		 */
+		XLogFlush(XactLastRecEnd);
+
+		/* and the servers must not be told of a commit that a crash can take back */
 		ForceSyncCommit();
 		prepare_all(list, n);
 	}

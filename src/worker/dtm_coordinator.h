@@ -10,6 +10,7 @@
  *	 dtm_work.c			where work comes from: inbox, timers, sweep
  *	 dtm_held.c			transactions in memory
  *	 dtm_calls.c		calls out and their results
+ *	 dtm_xa_sweep.c		what dtm_xa_exec left prepared where, at a crash
  *	 dtm_pgcalls.c		... to other PostgreSQL servers
  *
  * -------------------------------------------------------------------------
@@ -106,6 +107,8 @@ typedef struct DtmWaitingTask
 	int32 timeout_ms;
 } DtmWaitingTask;
 
+typedef struct DtmXaSweep DtmXaSweep; /* dtm_xa_sweep.c */
+
 typedef struct DtmCoordinator
 {
 	int database; /* slot */
@@ -156,6 +159,8 @@ typedef struct DtmCoordinator
 
 	/* who waits because of which host, to be pulled forward */
 	HTAB *host_waiters;
+
+	DtmXaSweep *xa_sweep; /* of the first coordinator, else NULL */
 
 	Oid extension;         /* as of the last transaction */
 	int failed_ticks;      /* in a row */
@@ -297,6 +302,20 @@ extern void dtm_work_again(DtmCoordinator *c, TimestampTz now);
 
 /* Delete a batch of what finished before the retention. */
 extern void dtm_work_purge(DtmCoordinator *c, TimestampTz now);
+
+/* ---- dtm_xa_sweep.c ---- */
+
+/* tag of its calls; ids of transactions are positive */
+#define DTM_XA_SWEEP_TAG (UINT64_MAX - 1)
+
+extern void dtm_xa_sweep_init(DtmCoordinator *c);
+
+/* Begin what is due.  Outside of transactions. */
+extern void dtm_xa_sweep(DtmCoordinator *c);
+extern TimestampTz dtm_xa_sweep_next(const DtmCoordinator *c);
+
+/* Take a result; false when it is not of the sweep. */
+extern bool dtm_xa_sweep_ended(DtmCoordinator *c, const DtmPqDone *done);
 
 /* ---- dtm_tick.c ---- */
 
