@@ -152,8 +152,8 @@ extern int dtm_pq_calls_out(const DtmPq *pq);
 extern int dtm_pq_calls_queued(const DtmPq *pq);
 
 /*
- * The servers that answer again after they could not be reached or broke, one
- * name per call, NULL when there is none (valid until the next call).
+ * The servers that answer again after they could not be reached, one name per
+ * call, NULL when there is none (valid until the next call).
  */
 extern const char *dtm_pq_recovered(DtmPq *pq);
 

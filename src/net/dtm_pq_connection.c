@@ -155,7 +155,8 @@ dtm_pq_call_broken(DtmPqConnection *connection)
 		dtm_pq_again(pq, entry);
 		return;
 	}
-	server->failing = true;
+
+	/* that may be the function's doing, and says little about the server */
 	dtm_pq_ended(pq, entry);
 }
 
@@ -178,14 +179,20 @@ standing_connections(const DtmPqConnection *connection)
 	return n;
 }
 
-/* A connection could not be had; when others stand, the server may have enough of them. */
+/*
+ * A connection could not be had.  When the server said so and others stand,
+ * it may have enough of them.  Only one that cannot be reached is failing: a
+ * wrong password must not make all that waits come again, over and over, each
+ * time that somebody else's right one is taken.
+ */
 static void
 not_connected(DtmPqConnection *connection)
 {
 	DtmPq *pq = connection->pq;
 	DtmPqServer *server = connection->server;
 	DtmPqEntry *entry = detach(connection);
-	int standing = standing_connections(connection);
+	bool reached = connection->reached;
+	int standing = reached ? standing_connections(connection) : 0;
 
 	if (!entry->failed)
 	{
@@ -202,7 +209,8 @@ not_connected(DtmPqConnection *connection)
 		dtm_pq_again(pq, entry);
 		return;
 	}
-	server->failing = true;
+	if (!reached)
+		server->failing = true;
 	dtm_pq_ended(pq, entry);
 }
 
@@ -367,6 +375,8 @@ on_connecting(DtmPqConnection *connection)
 	PostgresPollingStatusType status;
 
 	unwatch(connection);
+	if (PQstatus(connection->conn) != CONNECTION_STARTED)
+		connection->reached = true;
 	status = PQconnectPoll(connection->conn);
 	if (status == PGRES_POLLING_OK)
 	{

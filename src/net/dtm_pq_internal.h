@@ -110,9 +110,10 @@ struct DtmPqConnection
 	DtmPqState state;
 	DtmPqEntry *entry; /* while connecting or busy */
 	DtmPqStep step;
-	bool used;   /* a call was served before */
-	bool dirty;  /* a function was run */
-	bool failed; /* while cleaning */
+	bool reached; /* somebody listens there */
+	bool used;    /* a call was served before */
+	bool dirty;   /* a function was run */
+	bool failed;  /* while cleaning */
 	int64_t deadline_us;
 	char *barrier; /* "schema".dtm_barrier, or NULL: not looked up */
 };
@@ -124,7 +125,7 @@ struct DtmPqServer
 	DtmLink idle; /* the last used first */
 	DtmLink busy;
 	int n_connections;
-	bool failing;
+	bool failing; /* cannot be reached */
 	bool recovered;
 	int crowded_limit; /* until crowded_until_us */
 	int64_t crowded_until_us;

@@ -136,6 +136,8 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	DtmTrans trans;
+	DtmText check_back = {"00", 2};
+	DtmText no_name = {"", 0};
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -143,6 +145,8 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 	if (!dtm_sql_try_unpack(PG_GETARG_BYTEA_PP(1), PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_PP(2),
 							PG_GETARG_TIMESTAMPTZ(0), &trans))
 		return (Datum) 0;
+	if (trans.type == DTM_TYPE_MSG && trans.query_url.len > 0)
+		put_op(rsinfo, check_back, no_name, DTM_OP_MSG, trans.query_url, &trans.query);
 	for (int i = 0; i < trans.n_branches; i++)
 	{
 		DtmBranch *branch = &trans.branches[i];

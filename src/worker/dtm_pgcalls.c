@@ -220,7 +220,7 @@ outcome_of_done(const DtmPqDone *done)
 	return DTM_OUTCOME_ERROR;
 }
 
-/* Is it about the server, so that it is worth coming again when that answers? */
+/* May it be about the server, so that it is worth coming again when that answers? */
 static bool
 is_server_trouble(const DtmPqDone *done)
 {

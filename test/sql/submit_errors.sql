@@ -118,13 +118,17 @@ SELECT saga(format('[{"action": "http://%s/"}]', repeat('a', 254)));
 SELECT saga(format('[{"action": "http://127.0.0.1/%s"}]', repeat('a', 2048)));
 SELECT saga(format('[{"action": "gopher://%s"}]', repeat('ä', 200)));
 SELECT saga(format('[{"action": "gopher://x%s"}]', repeat('ä', 200)));
+SELECT saga('[{"action": "pg://server"}]');
+SELECT saga('[{"action": "pg://my-server/f"}]');
+SELECT saga('[{"action": "pg://server/f(jsonb)"}]');
+SELECT saga('[{"action": "pg://server/public.f"}]');
+SELECT saga('[{"action": "xa://server"}]');
 SELECT step('"compensate": "stock/restore"');
 SELECT step('"compensate": 1');
 
 -- known, but not there yet
 SELECT saga('[{"action": "grpc://127.0.0.1:9/shop.Stock/Deduct"}]');
 SELECT saga('[{"action": "grpcs://127.0.0.1:9/shop.Stock/Deduct"}]');
-SELECT saga('[{"action": "pg://server/public.f"}]');
 SELECT saga('[{"action": "discovery:///stock/deduct"}]');
 SELECT saga('[{"action": "topic://orders"}]');
 
@@ -359,6 +363,8 @@ SELECT refused($$ SELECT dtm_purge('-1 s') $$);
 SELECT refused($$ SELECT dtm_purge('-1 month') $$);
 SELECT refused($$ SELECT dtm_purge('1 day -25 hours') $$);
 SELECT refused($$ SELECT dtm_purge('170000000 years') $$);
+SELECT refused($$ SELECT dtm_purge('300000 years') $$);
+SELECT refused($$ SELECT dtm_purge('2700 years') $$);
 SELECT refused($$ SELECT dtm_grant(NULL) $$);
 SELECT refused($$ SELECT dtm_grant('regress_no_such_role') $$);
 SELECT refused($$ SELECT dtm_grant('public') $$);

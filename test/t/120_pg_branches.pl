@@ -186,6 +186,13 @@ submit('folded', [ '"Far"/"Act"', '"Far"/ACT' ]);
 wait_status($node, 'folded', 'succeed');
 is(far_ledger('folded'), 'Aa', 'names are folded as in SQL');
 
+# larger than any buffer on the way, and an answer larger than dtm.max_response_size
+value("SELECT dtm_saga_submit(jsonb_build_array(dtm_step('pg://\"Far\"/act',"
+	  . " payload => jsonb_build_object('gid', 'large', 'x', repeat('\u20ac', 300000)))), gid => 'large')");
+wait_status($node, 'large', 'succeed');
+is(far_ledger('large'), 'a', 'a large payload');
+is(attempts('large'), 1, 'and an answer that is too long does not matter');
+
 # ---- a session is left as it was found
 
 submit('leave', [ '"Far"/leave_behind', '"Far"/look_behind' ]);
