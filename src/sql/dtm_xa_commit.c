@@ -137,7 +137,7 @@ store(DtmXaConnection **list, int n, const char *prefix)
 	DtmStoreScope scope;
 	const char *spec;
 	size_t spec_len;
-	int64 id;
+	DtmNewTrans row;
 
 	if (n > DTM_MAX_STEPS)
 		ereport(ERROR,
@@ -171,13 +171,19 @@ store(DtmXaConnection **list, int n, const char *prefix)
 	if (dtm_spec_pack(&trans, &arena, &spec, &spec_len) != DTM_OK)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 
+	memset(&row, 0, sizeof(row));
+	row.gid = gid;
+	row.type = DTM_TYPE_XA;
+	row.status = DTM_STATUS_SUBMITTED;
+	row.owner = list[0]->role;
+	row.created_at = row.next_run_at = now;
+	row.spec = spec;
+	row.spec_len = spec_len;
 	dtm_store_begin(&scope);
-	id = dtm_store_next_id();
-	if (!dtm_store_insert(id, gid, false, DTM_TYPE_XA, DTM_STATUS_SUBMITTED, list[0]->role, now,
-						  now, spec, spec_len))
-		elog(ERROR, "gid \"%s\" is taken", gid);
+	row.id = dtm_store_next_id();
+	(void) dtm_store_insert(&row);
 	dtm_store_end(&scope);
-	dtm_wake_at_commit(id);
+	dtm_wake_at_commit(row.id);
 }
 
 /* One transaction per role: each sees its own, and each of its branches is finished as it. */
