@@ -37,7 +37,8 @@
 #include "dtm_wake.h"
 #include "dtm_xa.h"
 
-#define QUIET_MS 1000 /* what the end of a transaction waits for servers, in all */
+#define QUIET_MS 1000  /* what the end of a transaction waits for servers, in all */
+#define CANCEL_MS 3000 /* the same when a statement is still running there: it takes a connection */
 #define COMMAND_SIZE (DTM_XA_XID_SIZE + 128)
 
 static bool callbacks_registered = false;
@@ -345,12 +346,24 @@ undo(DtmXaConnection *x, int64 deadline)
 	return answer == DTM_XA_QUIET_DONE || answer == DTM_XA_QUIET_ABSENT;
 }
 
+/* Until when to wait for these connections. */
+static int64
+deadline_for(const DtmXaConnection *x, int64 deadline)
+{
+	if (x->conn != NULL && PQtransactionStatus(x->conn) == PQTRANS_ACTIVE)
+		return Max(deadline, dtm_xa_clock_ms() + CANCEL_MS);
+	return deadline;
+}
+
 static void
 undo_all(bool only_without_work)
 {
 	int64 deadline = dtm_xa_clock_ms() + QUIET_MS;
 	bool certain = true;
 	slist_iter iter;
+
+	slist_foreach(iter, &dtm_xa_connections) deadline =
+		deadline_for(slist_container(DtmXaConnection, node, iter.cur), deadline);
 
 	slist_foreach(iter, &dtm_xa_connections)
 	{
@@ -438,7 +451,7 @@ static void
 rollback_to_savepoint(DtmXaConnection *x, int level)
 {
 	char command[64];
-	int64 deadline = dtm_xa_clock_ms() + QUIET_MS;
+	int64 deadline = deadline_for(x, dtm_xa_clock_ms() + QUIET_MS);
 
 	if (x->work_depth >= level)
 		x->work_depth = 0;

@@ -20,7 +20,7 @@
 
 #include "dtm_xa.h"
 
-#define CANCEL_ERROR_SIZE 256
+#define MAX_OPTIONS 100 /* libpq has half as many */
 
 int64
 dtm_xa_clock_ms(void)
@@ -119,6 +119,64 @@ dtm_xa_quiet_command(PGconn *conn, const char *command, int64 deadline_ms)
 	return dtm_xa_quiet_answer(conn, deadline_ms);
 }
 
+/*
+ * As PQcancel() would, but not for longer than until the deadline: that one
+ * waits for a server that hangs as long as the network does.  So this is a
+ * second connection like the first one, and pg_cancel_backend().
+ */
+static void
+cancel(PGconn *conn, int64 deadline_ms)
+{
+	PQconninfoOption *options = PQconninfo(conn);
+	const char *keywords[MAX_OPTIONS + 1];
+	const char *values[MAX_OPTIONS + 1];
+	char command[64];
+	int n = 0;
+	PGconn *other;
+
+	if (options == NULL)
+		return;
+	for (PQconninfoOption *o = options; o->keyword != NULL && n < MAX_OPTIONS; o++)
+	{
+		const char *value = o->val;
+
+		/* where we are connected to, so that no name has to be resolved again */
+		if (strcmp(o->keyword, "hostaddr") == 0 && PQhostaddr(conn)[0] != '\0')
+			value = PQhostaddr(conn);
+		else if (strcmp(o->keyword, "host") == 0)
+			value = PQhost(conn);
+		else if (strcmp(o->keyword, "port") == 0)
+			value = PQport(conn);
+		if (value == NULL)
+			continue;
+		keywords[n] = o->keyword;
+		values[n++] = value;
+	}
+	keywords[n] = values[n] = NULL;
+	other = PQconnectStartParams(keywords, values, 0);
+	PQconninfoFree(options);
+	if (other == NULL)
+		return;
+	for (PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+		 PQstatus(other) != CONNECTION_BAD;)
+	{
+		if (!wait_for_socket(other, status == PGRES_POLLING_WRITING ? POLLOUT : POLLIN, deadline_ms))
+			break;
+		status = PQconnectPoll(other);
+		if (status == PGRES_POLLING_OK)
+		{
+			snprintf(command, sizeof(command), "SELECT pg_catalog.pg_cancel_backend(%d)",
+					 PQbackendPID(conn));
+			(void) PQsetnonblocking(other, 1);
+			(void) dtm_xa_quiet_command(other, command, deadline_ms);
+			break;
+		}
+		if (status == PGRES_POLLING_FAILED)
+			break;
+	}
+	PQfinish(other);
+}
+
 bool
 dtm_xa_quiet_settle(PGconn *conn, int64 deadline_ms)
 {
@@ -126,20 +184,13 @@ dtm_xa_quiet_settle(PGconn *conn, int64 deadline_ms)
 		return false;
 	if (PQtransactionStatus(conn) == PQTRANS_ACTIVE)
 	{
-		PGcancel *cancel;
-		char error[CANCEL_ERROR_SIZE];
-
 		/*
 		 * It may be an answer that nobody has read, or a long query.  What
 		 * closing the connection would leave running there keeps its locks.
 		 */
 		(void) PQconsumeInput(conn);
-		cancel = PQisBusy(conn) ? PQgetCancel(conn) : NULL;
-		if (cancel != NULL)
-		{
-			(void) PQcancel(cancel, error, sizeof(error));
-			PQfreeCancel(cancel);
-		}
+		if (PQisBusy(conn))
+			cancel(conn, deadline_ms);
 	}
 	return dtm_xa_quiet_answer(conn, deadline_ms) != DTM_XA_QUIET_LOST &&
 		PQtransactionStatus(conn) != PQTRANS_ACTIVE;

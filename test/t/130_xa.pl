@@ -222,6 +222,18 @@ is($xa->shop('SELECT quantity FROM stock'), '98', 'rolled back');
 });
 is($err . $xa->shop('SELECT quantity FROM stock'), '97', 'a cancelled statement that is caught leaves the work before it');
 
+# a server that hangs: nothing answers, not even a connection
+my $postmaster = $remote->{_pid};
+$session->query(q{BEGIN; SELECT dtm_xa_exec('bank', 'UPDATE accounts SET balance = 3'); SET LOCAL statement_timeout = '200ms'});
+kill 'STOP', $postmaster;
+$session->query(q{SELECT dtm_xa_exec('bank', 'SELECT pg_sleep(60)')});
+like($session->errors, qr/canceling statement due to statement timeout/, 'a server that hangs can be left');
+is($session->query('SELECT 1'), '', 'the session is in a failed transaction');
+$session->query('ROLLBACK');
+kill 'CONT', $postmaster;
+$remote->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()});
+wait_for($remote, q{SELECT balance FROM accounts}, '900', dbname => 'bank', name => 'nothing of it stays');
+
 my $kill = q{PERFORM dtm_xa_exec('bank', 'SELECT pg_terminate_backend(pg_backend_pid())')};
 ($out, $err) = $xa->sql(qq{DO \$\$ BEGIN
 	PERFORM dtm_xa_exec('shop', 'UPDATE stock SET quantity = 1');
@@ -304,6 +316,24 @@ is($node->safe_psql('postgres', q{SELECT string_agg(submitted_by::text, ' ' ORDE
 # xa:// is for these transactions alone
 refused(q{SELECT dtm_saga_submit('[{"action": "xa://bank"}]')}, qr/0A000|22023/, 'xa:// cannot be submitted');
 refused(q{SELECT dtm_xa_register(dtm_xa_begin(), '01', 'xa://bank')}, qr/0A000|22023/, 'nor registered');
+
+# a database of another encoding: the wire is UTF-8
+$node->safe_psql('postgres', q{CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0});
+$node->safe_psql('latin', 'CREATE EXTENSION dtm_pg; CREATE EXTENSION postgres_fdw');
+$node->safe_psql('latin', sprintf(q{CREATE SERVER shop FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname 'shop');
+	CREATE USER MAPPING FOR CURRENT_USER SERVER shop}, $remote->host, $remote->port));
+my $latin = q{SET client_encoding = 'UTF8'; SELECT dtm_xa_query('shop', 'INSERT INTO orders VALUES (50, ''é'' || $1) RETURNING status', 'ü')};
+is($node->safe_psql('latin', $latin), qq({"status": "éü"}), 'statement, parameters and rows of a LATIN1 database');
+is($xa->shop('SELECT status FROM orders WHERE order_no = 50'), 'éü', 'arrive as they are');
+my (undef, undef, $problem) = $node->psql('latin', q{SELECT dtm_xa_query('shop', 'SELECT chr(26085)')});
+like($problem, qr/has no equivalent in encoding "LATIN1"/, 'what LATIN1 has not is an error');
+($out, $err) = $xa->sql(q{SELECT dtm_xa_query('shop', 'SELECT 1 AS a')});
+is($out, '{"a": 1}', 'and nothing else is disturbed');
+
+# without the library in memory nobody would finish it
+my $bare = new_node(name => 'bare', preload => 0);
+(undef, undef, $problem) = $bare->psql('postgres', q{SELECT dtm_xa_exec('x', 'SELECT 1')});
+like($problem, qr/needs a preloaded dtm_pg.*HINT:  Add shared_preload_libraries = 'dtm_pg'/s, 'not preloaded');
 
 $lock->quit;
 $session->quit;
