@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "dtm_answer.h"
 #include "dtm_coordinator.h"
 #include "dtm_foreign.h"
 #include "dtm_settings.h"
@@ -241,13 +242,30 @@ note_waiter(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event)
 		dtm_calls_note_waiter(c, held, psprintf(WAITER_PREFIX "%s", server_name(&target)));
 }
 
+/*
+ * A check-back may say no by its answer, as over HTTP: an error would roll
+ * back the barrier's note that the local part must not commit any more.
+ */
+static void
+read_question_answer(DtmEvent *event, const DtmPqDone *done, char **reason)
+{
+	char text_of[DTM_MAX_ERROR_LEN + 1];
+
+	event->outcome = dtm_answer_meaning(200, done->answer, done->answer_len);
+	if (event->outcome == DTM_OUTCOME_SUCCESS)
+		return;
+	(void) dtm_text_printable(done->answer, done->answer_len, text_of, sizeof(text_of));
+	dtm_calls_people_text(text_of);
+	*reason = pstrdup(text_of);
+}
+
 static void
 pq_ended(DtmCoordinator *c, const DtmPqDone *done)
 {
 	DtmHeld *held = dtm_held_find(c, (int64) done->tag);
 	DtmEvent event;
 	TimestampTz now = GetCurrentTimestamp();
-	char *reason;
+	char *reason = NULL;
 
 	if (held == NULL || held->hold != (uint32) (done->tag2 >> 32))
 		return;
@@ -268,11 +286,15 @@ pq_ended(DtmCoordinator *c, const DtmPqDone *done)
 		event.outcome = outcome_of_done(done);
 	}
 	if (done->error != DTM_PQ_OK)
-	{
 		reason = reason_of_done(done);
+	else if (event.branch == DTM_BRANCH_TRANS && done->answer != NULL)
+		read_question_answer(&event, done, &reason);
+	if (reason != NULL)
+	{
 		event.reason = dtm_calls_text(c, reason, strlen(reason));
 		if (event.outcome == DTM_OUTCOME_FAILURE)
-			event.body = dtm_calls_body_of_reason(c, reason);
+			event.body =
+				done->error == DTM_PQ_OK ? event.reason : dtm_calls_body_of_reason(c, reason);
 	}
 	dtm_calls_add_event(c, held, &event);
 	if (is_server_trouble(done))
