@@ -88,7 +88,7 @@ extern void
 dtm_xa_throw(DtmXaConnection *x, PGresult *result, const char *what) pg_attribute_noreturn();
 
 /* It broke: closed, and what was done in it this transaction is gone.  Throws 08006. */
-extern void dtm_xa_throw_lost(DtmXaConnection *x) pg_attribute_noreturn();
+extern _Noreturn void dtm_xa_throw_lost(DtmXaConnection *x);
 
 /* From and to what the wire speaks, UTF8. */
 extern char *dtm_xa_to_wire(const char *chars);

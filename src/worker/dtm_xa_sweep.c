@@ -13,7 +13,8 @@
  *	 unfinished row					its driver does it
  *	 row that succeeded				COMMIT PREPARED
  *	 row that failed				dtm_stop() has left it to a person
- *	 no row							ROLLBACK PREPARED
+ *	 no row, and not committed		ROLLBACK PREPARED
+ *	 no row, but committed			somebody has stopped and purged it: left alone
  *
  * The order matters: first the list, then whether the transaction is in
  * progress, then the row, each as of a later moment than the one before.
@@ -30,8 +31,11 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "dtm_coordinator.h"
 #include "dtm_foreign.h"
@@ -44,6 +48,7 @@
 #define AGAIN_MS 2000     /* while a local transaction is in progress */
 #define STEP_BACK_MS 1000 /* the extension is locked by DDL */
 #define CALL_TIMEOUT_MS 10000
+#define ASKED_MS 200  /* however many sessions ask */
 #define MAX_LIST 1000 /* names read at once; the rest is for the next look */
 #define MAX_STARTS 16 /* looks begun in one round of the loop */
 
@@ -69,8 +74,9 @@ struct DtmXaSweep
 	Look *looks;
 	int n;
 	int size;
-	TimestampTz read_at; /* when to read the table, and look everywhere */
-	uint32 asked;        /* as of the last reading */
+	TimestampTz not_before; /* the next reading, when asked for */
+	TimestampTz read_at;    /* when to read the table, and look everywhere */
+	uint32 asked;           /* as of the last reading */
 };
 
 static TimestampTz
@@ -97,9 +103,9 @@ dtm_xa_sweep_next(const DtmCoordinator *c)
 
 	if (sweep == NULL)
 		return DT_NOEND;
-	if (pg_atomic_read_u32(&c->db->xa_sweeps) != sweep->asked)
-		return DT_NOBEGIN;
 	next = sweep->read_at;
+	if (pg_atomic_read_u32(&c->db->xa_sweeps) != sweep->asked)
+		next = Min(next, sweep->not_before);
 	for (int i = 0; i < sweep->n; i++)
 	{
 		if (sweep->looks[i].calls == 0)
@@ -315,13 +321,14 @@ dtm_xa_sweep(DtmCoordinator *c)
 	DtmXaSweep *sweep = c->xa_sweep;
 	TimestampTz now = GetCurrentTimestamp();
 	ErrorData *error;
+	uint32 asked;
 	int started = 0;
 
 	if (sweep == NULL || c->stepping_back || dtm_xa_sweep_next(c) > now)
 		return;
-	if (sweep->read_at <= now || pg_atomic_read_u32(&c->db->xa_sweeps) != sweep->asked)
+	asked = pg_atomic_read_u32(&c->db->xa_sweeps);
+	if (sweep->read_at <= now || (asked != sweep->asked && sweep->not_before <= now))
 	{
-		uint32 asked = pg_atomic_read_u32(&c->db->xa_sweeps);
 		bool read = in_transaction(c, read_servers, NULL, &error);
 
 		if (error != NULL && dtm_tick_may_log(c))
@@ -329,6 +336,7 @@ dtm_xa_sweep(DtmCoordinator *c)
 		for (int i = 0; i < sweep->n && asked != sweep->asked; i++)
 			sweep->looks[i].clean = false;
 		sweep->read_at = in_ms(read ? LOOK_INTERVAL_MS : STEP_BACK_MS);
+		sweep->not_before = in_ms(ASKED_MS);
 		sweep->asked = asked;
 		if (!read)
 			return;
@@ -381,6 +389,23 @@ is_in_progress(uint64 local_xid)
 	return TransactionIdIsInProgress((TransactionId) local_xid);
 }
 
+/*
+ * Has it committed, as far as that is still known?  Its row can be gone only
+ * when somebody gave it up (dtm_stop) and it was purged since.
+ */
+static bool
+has_committed(uint64 local_xid)
+{
+	LOCAL_FCINFO(call, 1);
+	Datum status;
+
+	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
+	call->args[0].value = FullTransactionIdGetDatum(FullTransactionIdFromU64(local_xid));
+	call->args[0].isnull = false;
+	status = pg_xact_status(call);
+	return !call->isnull && strcmp(TextDatumGetCString(status), "committed") == 0;
+}
+
 typedef struct Listed
 {
 	Look *look;
@@ -419,6 +444,8 @@ decide(DtmCoordinator *c, void *arg)
 				continue;
 			call.commit = true;
 		}
+		else if (has_committed(local_xid))
+			continue;
 		start_call(c, look, foreign, &call);
 		ereport(LOG,
 				(errmsg("dtm_pg %s \"%s\" on server \"%s\": its session ended before it could",

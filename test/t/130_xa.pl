@@ -313,6 +313,14 @@ is($xa->bank('SELECT balance FROM accounts') . $xa->shop('SELECT status FROM ord
 is($node->safe_psql('postgres', q{SELECT string_agg(submitted_by::text, ' ' ORDER BY submitted_by::text) FROM (SELECT submitted_by FROM dtm.transactions ORDER BY created_at DESC LIMIT 2) AS t}),
 	'ann bob', 'each with its own transaction');
 
+# in a function that the coordinator runs, as the role that submitted
+$node->safe_psql('postgres', q{CREATE FUNCTION pay_later(payload jsonb) RETURNS void LANGUAGE sql AS
+	$$ SELECT public.dtm_xa_exec('bank', 'UPDATE accounts SET balance = balance - 1'); $$});
+$node->safe_psql('postgres', q{SELECT dtm_saga_submit('[{"action": "sql:pay_later"}]', 'from-a-branch')}, extra_params => [ '-U', 'ann' ]);
+wait_status($node, 'from-a-branch', 'succeed');
+is($xa->bank('SELECT balance FROM accounts'), '898', 'in a sql: branch');
+$xa->quiet('sql: branch');
+
 # xa:// is for these transactions alone
 refused(q{SELECT dtm_saga_submit('[{"action": "xa://bank"}]')}, qr/0A000|22023/, 'xa:// cannot be submitted');
 refused(q{SELECT dtm_xa_register(dtm_xa_begin(), '01', 'xa://bank')}, qr/0A000|22023/, 'nor registered');

@@ -212,7 +212,7 @@ for my $how ('kill -9 of the session', 'an immediate stop', 'kill -9 of the coor
 	is($session->errors, '', 'a server is lost right after the decision: the commit stands');
 	$remote->stop('immediate');
 	$proxy->clear;
-	wait_for($node, q{SELECT trans_type || ' ' || status || ' ' || (reason ~ 'xa://bank: ') || ' ' || (suggestion ~ '^SELECT dtm_retry')
+	wait_for($node, q{SELECT trans_type || ' ' || status || ' ' || (reason ~ 'xa://(shop|bank): ') || ' ' || (suggestion ~ '^SELECT dtm_retry')
 		FROM dtm.stuck WHERE gid IS NOT NULL}, 'xa submitted true true', name => 'dtm.stuck says which server and why');
 	immediate_stop_start($node);
 	wait_for($node, q{SELECT string_agg(reason, '') ~ 'server (bank|shop) cannot be asked' FROM dtm.stuck WHERE gid IS NULL}, 't',
@@ -242,6 +242,38 @@ for my $how ('kill -9 of the session', 'an immediate stop', 'kill -9 of the coor
 	$session->quit;
 	$xa->quiet('swept later');
 	is(order(), '0 0 0', 'rolled back everywhere');
+}
+
+# stopped by a person, and purged: it was decided, so it is not rolled back
+{
+	my $session = begin_order();
+
+	$proxy->rule('COMMIT PREPARED', 'cut');
+	$session->query('COMMIT');
+	$session->quit;
+	$node->safe_psql('postgres', q{SELECT dtm_stop(gid, 'test') FROM dtm.transactions WHERE status = 'submitted'});
+	$proxy->clear;
+	my $swept = sub {
+		my $coordinator = coordinator();
+		$node->safe_psql('postgres', "SELECT pg_terminate_backend($coordinator)");
+		wait_restarted($coordinator);
+		$session = begin_order();
+		$proxy->rule('PREPARE TRANSACTION', 'lose');
+		$session->query('COMMIT');
+		$proxy->clear;
+		$session->quit;
+		return;
+	};
+	$swept->();
+	wait_prepared(1, 'what was stopped is left, what a session left later is swept');
+	wait_for($node, q{SELECT dtm_purge('0 s') >= 0 AND count(*) = 0 FROM dtm.transactions WHERE status = 'failed'}, 't', name => 'purged');
+	$swept->();
+	wait_prepared(1, 'also when it is purged');
+	my $xid = $remote->safe_psql('postgres', 'SELECT gid FROM pg_prepared_xacts');
+	$remote->safe_psql('bank', "COMMIT PREPARED '$xid'");
+	$orders -= 2;
+	is(order(), '1 1 1', 'for a person to finish');
+	$orders += 2;
 }
 
 # paused: nothing is swept until it is resumed
