@@ -61,6 +61,13 @@ typedef struct DtmPqCall
 	const char *branch_id;
 	const char *op;
 
+	/*
+	 * NULL, or the op that this one undoes, when it did not run behind the
+	 * barrier there: its row is put there first, or the undoing would be
+	 * taken for that of something that never happened.
+	 */
+	const char *ran_elsewhere;
+
 	/* FINISH */
 	bool commit; /* else roll back */
 	const char *xid;

@@ -142,7 +142,8 @@ dtm_pq_entry_new(const DtmPqCall *call, DtmPqEntry **out)
 			return DTM_INVALID;
 		function_size = 2 * strlen(call->function) + 5;
 		size = function_size + payload_len + strlen(call->gid) + strlen(call->trans_type) +
-			strlen(call->branch_id) + strlen(call->op) + 5;
+			strlen(call->branch_id) + strlen(call->op) +
+			(call->ran_elsewhere == NULL ? 0 : strlen(call->ran_elsewhere)) + 6;
 	}
 	else
 		size = strlen(xid) + 1;
@@ -172,6 +173,8 @@ dtm_pq_entry_new(const DtmPqCall *call, DtmPqEntry **out)
 		entry->trans_type = copy_text(&at, call->trans_type, strlen(call->trans_type));
 		entry->branch_id = copy_text(&at, call->branch_id, strlen(call->branch_id));
 		entry->op = copy_text(&at, call->op, strlen(call->op));
+		if (call->ran_elsewhere != NULL)
+			entry->ran_elsewhere = copy_text(&at, call->ran_elsewhere, strlen(call->ran_elsewhere));
 	}
 	else
 		entry->xid = copy_text(&at, xid, strlen(xid));

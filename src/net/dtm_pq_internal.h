@@ -78,7 +78,8 @@ typedef struct DtmPqEntry
 	char *trans_type;
 	char *branch_id;
 	char *op;
-	char *xid; /* or the prefix */
+	char *ran_elsewhere; /* or NULL */
+	char *xid;           /* or the prefix */
 	int64_t queued_at_us;
 	int64_t out_at_us;
 

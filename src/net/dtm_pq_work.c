@@ -183,6 +183,20 @@ step_look(DtmPqConnection *connection)
 	return send_step(connection, DTM_PQ_STEP_LOOK, &sql);
 }
 
+static void
+append_barrier(Sql *sql, const DtmPqConnection *connection, const char *op)
+{
+	const DtmPqEntry *entry = connection->entry;
+
+	sql_append(sql, "SELECT ");
+	sql_append(sql, connection->barrier);
+	sql_literal(sql, "(", entry->trans_type, ", ");
+	sql_literal(sql, "", entry->gid, ", ");
+	sql_literal(sql, "", entry->branch_id, ", ");
+	sql_literal(sql, "", op, ", '" DTM_PQ_BARRIER_ID "')");
+}
+
+/* The last value is that of the op itself. */
 static DtmPqNext
 step_pass(DtmPqConnection *connection)
 {
@@ -190,12 +204,12 @@ step_pass(DtmPqConnection *connection)
 	Sql sql = {connection->conn, NULL, 0, 0, false};
 
 	append_begin(&sql, connection);
-	sql_append(&sql, "SELECT ");
-	sql_append(&sql, connection->barrier);
-	sql_literal(&sql, "(", entry->trans_type, ", ");
-	sql_literal(&sql, "", entry->gid, ", ");
-	sql_literal(&sql, "", entry->branch_id, ", ");
-	sql_literal(&sql, "", entry->op, ", '" DTM_PQ_BARRIER_ID "')");
+	if (entry->ran_elsewhere != NULL)
+	{
+		append_barrier(&sql, connection, entry->ran_elsewhere);
+		sql_append(&sql, "; ");
+	}
+	append_barrier(&sql, connection, entry->op);
 	return send_step(connection, DTM_PQ_STEP_PASS, &sql);
 }
 

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "dtm_answer.h"
+#include "dtm_barrier.h"
 #include "dtm_coordinator.h"
 #include "dtm_foreign.h"
 #include "dtm_settings.h"
@@ -99,6 +100,23 @@ question(const char *gid)
 	return json.data;
 }
 
+/* The op to undo, unless it ran in the same database there. */
+static const char *
+ran_elsewhere(const DtmCall *call, const DtmBranch *branch, const DtmTarget *target)
+{
+	const char *origin = dtm_barrier_origin(dtm_op_name((DtmOp) call->op));
+	DtmText forward;
+	DtmTarget ran;
+
+	if (branch == NULL || origin == NULL)
+		return NULL;
+	forward = branch->url[DTM_ROLE_FORWARD];
+	if (dtm_target_parse(forward.data, forward.len, &ran) == NULL && ran.scheme == DTM_SCHEME_PG &&
+		strcmp(server_name(&ran), server_name(target)) == 0)
+		return NULL;
+	return origin;
+}
+
 static void
 fill_branch(DtmPqCall *request, const DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
 			const DtmTarget *target)
@@ -108,6 +126,7 @@ fill_branch(DtmPqCall *request, const DtmHeld *held, const DtmCall *call, const 
 	request->gid = wire_chars(held->gid);
 	request->trans_type = dtm_type_name(held->trans.type);
 	request->op = dtm_op_name((DtmOp) call->op);
+	request->ran_elsewhere = ran_elsewhere(call, branch, target);
 	request->branch_id = branch == NULL ? "00" : wire_string(branch->branch_id);
 
 	/* a check-back has no effect that must not happen twice */

@@ -157,6 +157,15 @@ is(value("SELECT rollback_reason FROM dtm.transactions WHERE gid = 'both-fail'")
 is($far->safe_psql('postgres', "SELECT string_agg(op || ' ' || reason, ', ' ORDER BY id) FROM dtm.barrier WHERE gid = 'both-fail'"),
 	'action compensate, compensate compensate', 'rows of an empty compensation are committed');
 
+# what did not run behind the barrier there is undone there nevertheless, and once
+value('CREATE FUNCTION local_act(p jsonb) RETURNS void LANGUAGE sql AS $$ SELECT $$');
+submit('elsewhere', [
+	{ action => 'sql:local_act', compensate => 'pg://near/undo', payload => { gid => 'elsewhere' } },
+	{ action => '', compensate => 'pg://"Far"/undo', payload => { gid => 'elsewhere' } },
+	{ action => 'pg://"Far"/refuse', payload => { gid => 'elsewhere' } } ]);
+wait_status($node, 'elsewhere', 'failed');
+is(near_ledger('elsewhere') . ' ' . far_ledger('elsewhere'), 'u u', 'undoing what ran elsewhere');
+
 submit('ongoing', ['"Far"/twice_ongoing'], "retry_interval => '50 ms'");
 wait_status($node, 'ongoing', 'succeed');
 is(far_ledger('ongoing'), 'o', 'DTM02: what the earlier calls did is rolled back');
@@ -217,14 +226,26 @@ SKIP:
 	is(attempts('tls'), 1, 'at the first attempt');
 }
 
+# a coordinator in a database of another encoding: on the wire everything is UTF-8
+value(q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'});
+$node->safe_psql('latin', 'CREATE EXTENSION dtm_pg; CREATE EXTENSION postgres_fdw;'
+	  . ' CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host ' . sql_literal($far->host)
+	  . ", port '" . $far->port . "', dbname 'postgres');"
+	  . " CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user '$superuser')");
+$node->safe_psql('latin', "SELECT dtm_saga_submit(jsonb_build_array(dtm_step('pg://far/\"My Schema\".\"do \"\"it\"\".now\"',"
+	  . " payload => jsonb_build_object('gid', 'latin', 't', chr(252)))), gid => 'latin')");
+wait_status($node, 'latin', 'succeed', dbname => 'latin');
+is(far_value("SELECT string_agg(ascii(what)::text, ' ') FROM ledger WHERE gid = 'latin'"), '252', 'texts are converted');
+
 # ---- a session is left as it was found
 
 submit('leave', [ '"Far"/leave_behind', '"Far"/look_behind' ]);
 wait_status($node, 'leave', 'succeed');
 is(far_ledger('leave'), '"$user", public false 0 - 0 dtm_pg UTF8', 'nothing of a function stays in the session');
 my $backends = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dtm_pg'";
-is(far_value($backends . ' AND NOT EXISTS (SELECT FROM pg_stat_ssl AS s WHERE s.pid = pg_stat_activity.pid AND s.ssl)'), 1,
-	'connections are kept and used again');
+$node->safe_psql('latin', 'SELECT dtm_pause()');
+wait_for($far, $backends . ' AND NOT EXISTS (SELECT FROM pg_stat_ssl AS s WHERE s.pid = pg_stat_activity.pid AND s.ssl)', '1',
+	name => 'connections are kept and used again');
 
 # ---- time-outs
 
