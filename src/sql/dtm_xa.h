@@ -27,7 +27,8 @@ typedef enum DtmXaPhase
 	DTM_XA_UNUSED = 0, /* not begun */
 	DTM_XA_OPEN,       /* begun there */
 	DTM_XA_PREPARING,  /* PREPARE TRANSACTION was sent: done or not, nobody knows */
-	DTM_XA_PREPARED
+	DTM_XA_PREPARED,
+	DTM_XA_COMMITTED
 } DtmXaPhase;
 
 /*
@@ -51,6 +52,7 @@ typedef struct DtmXaConnection
 	int work_depth;            /* outermost level with work that is still there; 0 = none */
 	bool changing;             /* a command that changes depth was sent, and not answered yet */
 	bool lost;                 /* the connection broke, and the work with it */
+	int64 trans;               /* of the row with this branch, once PREPARING */
 	char xid[DTM_XA_XID_SIZE]; /* once PREPARING */
 } DtmXaConnection;
 

@@ -184,6 +184,8 @@ store(DtmXaConnection **list, int n, const char *prefix)
 	row.id = dtm_store_next_id();
 	(void) dtm_store_insert(&row);
 	dtm_store_end(&scope);
+	for (int i = 0; i < n; i++)
+		list[i]->trans = row.id;
 	dtm_wake_at_commit(row.id);
 }
 
@@ -285,6 +287,22 @@ ask_for_sweep(void)
 	dtm_shmem_wake(dtm_shared->databases[slot].coordinators[0].proc);
 }
 
+/* Have all servers of this row committed? */
+static bool
+is_settled(int64 trans)
+{
+	slist_iter iter;
+
+	slist_foreach(iter, &dtm_xa_connections)
+	{
+		DtmXaConnection *x = slist_container(DtmXaConnection, node, iter.cur);
+
+		if (x->phase == DTM_XA_PREPARED && x->trans == trans)
+			return false;
+	}
+	return true;
+}
+
 /* Send all, then read all: they work at the same time. */
 static void
 after_commit(void)
@@ -307,9 +325,27 @@ after_commit(void)
 	{
 		DtmXaConnection *x = slist_container(DtmXaConnection, node, iter.cur);
 
-		if (x->phase == DTM_XA_PREPARED && x->conn != NULL &&
-			dtm_xa_quiet_answer(x->conn, deadline) == DTM_XA_QUIET_LOST)
-			dtm_xa_close(x);
+		if (x->phase != DTM_XA_PREPARED || x->conn == NULL)
+			continue;
+		switch (dtm_xa_quiet_answer(x->conn, deadline))
+		{
+			case DTM_XA_QUIET_DONE:
+			case DTM_XA_QUIET_ABSENT:
+				x->phase = DTM_XA_COMMITTED;
+				break;
+			case DTM_XA_QUIET_REFUSED:
+				break;
+			case DTM_XA_QUIET_LOST:
+				dtm_xa_close(x);
+				break;
+		}
+	}
+	slist_foreach(iter, &dtm_xa_connections)
+	{
+		DtmXaConnection *x = slist_container(DtmXaConnection, node, iter.cur);
+
+		if (x->phase == DTM_XA_COMMITTED && is_settled(x->trans))
+			dtm_wake_settled(x->trans);
 	}
 }
 

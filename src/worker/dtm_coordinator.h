@@ -136,8 +136,9 @@ typedef struct DtmCoordinator
 	int n_events;
 	int events_size;
 
-	DtmIdList load;  /* to be loaded, or looked at again */
-	DtmIdList retry; /* likewise, and what waits in them is due now */
+	DtmIdList load;    /* to be loaded, or looked at again */
+	DtmIdList settled; /* of those to be loaded: xa whose servers have all committed */
+	DtmIdList retry;   /* likewise, and what waits in them is due now */
 
 	/* finding work in the tables */
 	bool sweeping;
@@ -285,6 +286,9 @@ extern bool dtm_work_take_inbox(DtmCoordinator *c);
  * before its inbox is told so.
  */
 extern void dtm_work_flush_before_calls(DtmCoordinator *c);
+
+/* Did the inbox say that all servers of this xa have committed?  Once. */
+extern bool dtm_work_take_settled(DtmCoordinator *c, int64 id);
 
 /* Is there anything to do for a tick, anything to take from the tables, and when is there next? */
 extern bool dtm_work_exists(const DtmCoordinator *c, TimestampTz now);

@@ -197,7 +197,7 @@ inbox_put(DtmInbox *inbox, const int64 *ids, int n, int worker, int workers, boo
 	SpinLockAcquire(&inbox->mutex);
 	for (int i = 0; i < n; i++)
 	{
-		if (ids[i] != DTM_INBOX_CONTROL && ids[i] % workers != worker)
+		if (ids[i] != DTM_INBOX_CONTROL && DTM_INBOX_ID(ids[i]) % workers != worker)
 			continue;
 		put = true;
 		if (ids[i] == DTM_INBOX_CONTROL)

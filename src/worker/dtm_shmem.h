@@ -34,6 +34,13 @@
 /* Among ids, a control message: look at dtm.node again. */
 #define DTM_INBOX_CONTROL ((int64) 0)
 
+/*
+ * An id with its sign turned: an xa whose session has seen all its servers
+ * commit, so that they need not be asked again.  A hint: it may get lost.
+ */
+#define DTM_INBOX_SETTLED(id) (-(id))
+#define DTM_INBOX_ID(entry) ((entry) < 0 ? -(entry) : (entry))
+
 typedef enum DtmWorkerState
 {
 	DTM_WORKER_NONE = 0, /* no process */

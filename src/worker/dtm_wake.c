@@ -96,6 +96,16 @@ dtm_wake_at_commit(int64 id)
 }
 
 void
+dtm_wake_settled(int64 id)
+{
+	for (int i = 0; i < n_pending; i++)
+	{
+		if (pending[i] == id)
+			pending[i] = DTM_INBOX_SETTLED(id);
+	}
+}
+
+void
 dtm_wake_launcher_at_commit(Oid dboid)
 {
 	if (dtm_shared == NULL)

@@ -20,6 +20,9 @@ extern void dtm_wake_prepare(void);
 /* Hand this transaction's id to its coordinator when we commit. */
 extern void dtm_wake_at_commit(int64 id);
 
+/* After the commit: all servers of this xa, which was to be handed over, have committed.  Cannot fail. */
+extern void dtm_wake_settled(int64 id);
+
 /* Ask the launcher to look at a database when we commit. */
 extern void dtm_wake_launcher_at_commit(Oid dboid);
 

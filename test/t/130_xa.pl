@@ -43,6 +43,9 @@ is($node->safe_psql('postgres', q{SELECT branch_id, op, url, status FROM dtm.bra
 	"01|commit|xa://shop|succeed\n01|rollback|xa://shop|prepared\n02|commit|xa://bank|succeed\n02|rollback|xa://bank|prepared",
 	'dtm.branches has its branches');
 
+is($node->safe_psql('postgres', q{SELECT sum(calls) FROM dtm.workers WHERE state = 'running'}), '0',
+	'what the session has finished is not asked again');
+
 # the gids are as documented: caught while they are prepared
 $remote->safe_psql('bank', q{
 	CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END $$;
