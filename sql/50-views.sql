@@ -195,3 +195,33 @@ FROM dtm.xa_server AS s
 WHERE s.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3)
 	AND dtm.may_see(s.role);
 COMMENT ON VIEW dtm.stuck IS 'transactions that need a person: why, and what to type';
+
+CREATE VIEW dtm.stocks WITH (security_barrier) AS
+SELECT s.resource::text COLLATE "default" AS resource,
+	s.owner,
+	b.available,
+	coalesce(r.reserved, 0)::bigint AS reserved,
+	(b.sold OPERATOR(pg_catalog.+) coalesce(r.sold, 0))::bigint AS sold,
+	s.buckets,
+	s.created_at
+FROM dtm.stock AS s
+	JOIN (SELECT c.resource, pg_catalog.sum(c.available)::bigint AS available, pg_catalog.sum(c.sold) AS sold
+		FROM dtm.stock_bucket AS c GROUP BY c.resource) AS b ON b.resource OPERATOR(pg_catalog.=) s.resource
+	LEFT JOIN (SELECT n.resource, pg_catalog.sum(n.quantity) FILTER (WHERE n.state OPERATOR(pg_catalog.=) 'reserved') AS reserved,
+			pg_catalog.sum(n.quantity) FILTER (WHERE n.state OPERATOR(pg_catalog.=) 'sold') AS sold
+		FROM dtm.reservation AS n GROUP BY n.resource) AS r ON r.resource OPERATOR(pg_catalog.=) s.resource
+WHERE dtm.may_see(s.owner);
+COMMENT ON VIEW dtm.stocks IS 'resources that can be reserved: what is free, reserved and sold; a role sees its own, pg_monitor all';
+
+CREATE VIEW dtm.reservations WITH (security_barrier) AS
+SELECT r.gid::text COLLATE "default" AS gid,
+	r.resource::text COLLATE "default" AS resource,
+	r.branch_id::text COLLATE "default" AS branch_id,
+	r.attempt,
+	r.quantity,
+	r.state::text COLLATE "default" AS state,
+	r.expires_at,
+	r.settled_at
+FROM dtm.reservation AS r JOIN dtm.stock AS s ON s.resource OPERATOR(pg_catalog.=) r.resource
+WHERE dtm.may_see(s.owner);
+COMMENT ON VIEW dtm.reservations IS 'who has reserved what: reserved, sold, released or expired; until dtm.retention after its end';

@@ -271,4 +271,24 @@ extern void dtm_store_barrier(const DtmBarrierCall *call, const char *barrier_id
 /* The reason in the call's row, in the caller's context; NULL without such a row. */
 extern char *dtm_store_barrier_reason(const DtmBarrierCall *call, const char *barrier_id);
 
+/* ---- reservations (backends, executor; sweep: coordinator); dtm_store_reserve.c ---- */
+
+/* Functions of sql/45-reserve.sql that only the owner of the tables may call. */
+typedef enum DtmReserveCall
+{
+	DTM_STOCK_SET,        /* resource, quantity, buckets */
+	DTM_STOCK_ADD,        /* resource, quantity */
+	DTM_STOCK_DROP,       /* resource */
+	DTM_RESERVE,          /* resource, quantity, gid, branch_id, ttl, wait */
+	DTM_RESERVE_CONFIRM,  /* gid, resource */
+	DTM_RESERVE_RELEASE,  /* gid, resource, sold */
+	DTM_RESERVE_SWEEP_OWN /* at most so many */
+} DtmReserveCall;
+
+/* Call one of them for the current role; not inside of dtm_store_begin. */
+extern int64 dtm_store_reserve(DtmReserveCall call, int nargs, const NullableDatum *args);
+
+/* Settle a batch of reservations whose time is over, whosever they are. */
+extern int64 dtm_store_reserve_sweep(int limit);
+
 #endif /* DTM_STORE_H */

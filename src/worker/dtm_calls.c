@@ -549,11 +549,11 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 
 /* ---- sql: calls ---- */
 
-/* Under the lock. */
+/* Under the lock.  Slow functions leave something free for sessions that wait for a write. */
 static DtmTask *
 free_task(DtmDatabaseSlot *db)
 {
-	for (int i = 0; i < DTM_MAX_TASKS; i++)
+	for (int i = 0; i < DTM_MAX_SQL_TASKS; i++)
 	{
 		if (db->tasks[i].state == DTM_TASK_FREE)
 			return &db->tasks[i];

@@ -304,7 +304,7 @@ extern void dtm_work_gather(DtmCoordinator *c, TimestampTz now, DtmWork *work);
 /* That transaction failed: timers that were taken are there again, so look for all of it anew. */
 extern void dtm_work_again(DtmCoordinator *c, TimestampTz now);
 
-/* Delete a batch of what finished before the retention. */
+/* Each minute: settle a batch of reservations, delete a batch of what finished before the retention. */
 extern void dtm_work_purge(DtmCoordinator *c, TimestampTz now);
 
 /* ---- dtm_xa_sweep.c ---- */
