@@ -169,6 +169,7 @@ SELECT t.gid,
 		OPERATOR(pg_catalog.||) coalesce('; messages waiting for it: ' OPERATOR(pg_catalog.||) b.waiting::text, '') AS reason,
 	pg_catalog.format(
 		CASE WHEN l.parked THEN 'SELECT dtm_retry(%1$L);  -- once the cause is mended, or: SELECT dtm_stop(%1$L, ''why'')'
+			WHEN t.trans_type OPERATOR(pg_catalog.=) 4::smallint THEN 'SELECT dtm_retry(%1$L);  -- to try now; dtm_stop() would leave prepared what is prepared'
 			ELSE 'SELECT dtm_retry(%1$L);  -- to try now, or: SELECT dtm_stop(%1$L, ''why'')' END,
 		t.gid) AS suggestion
 FROM dtm.live AS l
@@ -184,7 +185,15 @@ FROM dtm.live AS l
 		SELECT pg_catalog.count(*) OPERATOR(pg_catalog.-) 1 AS waiting FROM behind
 	) AS b ON b.waiting OPERATOR(pg_catalog.>) 0
 WHERE (l.parked OR l.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3))
-	AND dtm.may_see(t.owner);
+	AND dtm.may_see(t.owner)
+UNION ALL
+SELECT NULL, 'xa', NULL, s.role::regrole, s.since, s.next_try_at,
+	pg_catalog.format('server %I cannot be asked for what a crash may have left prepared there: %s', coalesce(f.srvname, s.server::text), s.problem),
+	pg_catalog.format('-- mend server %I or the user mapping of %s; it is asked again by itself', coalesce(f.srvname, s.server::text), s.role::regrole)
+FROM dtm.xa_server AS s
+	LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid OPERATOR(pg_catalog.=) s.server
+WHERE s.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3)
+	AND dtm.may_see(s.role);
 COMMENT ON VIEW dtm.stuck IS 'transactions that need a person: why, and what to type';
 
 CREATE VIEW dtm.stocks WITH (security_barrier) AS

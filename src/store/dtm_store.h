@@ -226,6 +226,26 @@ extern int64 dtm_store_purge(TimestampTz before, int limit);
 
 extern bool dtm_store_load_one(int64 id, DtmStoredTrans *row);
 
+/* ---- servers on which something may be prepared (dtm_xa_exec); dtm_store_xa.c ---- */
+
+typedef struct DtmXaServer
+{
+	Oid server;
+	Oid role;   /* whose user mapping */
+	char *name; /* of the server, NULL when it, or the role, is gone */
+	int32 failures;
+} DtmXaServer;
+
+/* Is it noted, visibly to all? */
+extern bool dtm_store_xa_is_known(Oid server, Oid role);
+extern void dtm_store_xa_note(Oid server, Oid role);
+extern int dtm_store_xa_servers(DtmXaServer **servers);
+extern void dtm_store_xa_forget(Oid server, Oid role);
+
+/* What came of looking there: failures in a row, why; NULL: nothing is left there. */
+extern void dtm_store_xa_problem(Oid server, Oid role, int failures, TimestampTz next_try_at,
+								 const char *problem);
+
 /* ---- the branch barrier (backends, executor); dtm_store_barrier.c ---- */
 
 /* The executor's own barrier; a service counts 01, 02, ... */

@@ -338,6 +338,35 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" AND op OPERATOR(pg_catalog.=) $3 AND barrier_id OPERATOR(pg_catalog.=) $4",
 		4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 	},
+	[PLAN_XA_KNOWN] = {
+		"SELECT 1 FROM dtm.xa_server AS s WHERE s.server OPERATOR(pg_catalog.=) $1"
+		" AND s.role OPERATOR(pg_catalog.=) $2",
+		2, {OIDOID, OIDOID}
+	},
+	[PLAN_XA_NOTE] = {
+		"INSERT INTO dtm.xa_server (server, role) VALUES ($1, $2)"
+		" ON CONFLICT ON CONSTRAINT xa_server_pkey DO NOTHING",
+		2, {OIDOID, OIDOID}
+	},
+	[PLAN_XA_SERVERS] = {
+		"SELECT s.server, s.role, f.srvname, s.failures FROM dtm.xa_server AS s"
+		" LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid OPERATOR(pg_catalog.=) s.server"
+		" AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r"
+		" WHERE r.oid OPERATOR(pg_catalog.=) s.role)"
+		" ORDER BY s.server, s.role LIMIT 1000",
+		0, {0}
+	},
+	[PLAN_XA_FORGET] = {
+		"DELETE FROM dtm.xa_server AS s WHERE s.server OPERATOR(pg_catalog.=) $1"
+		" AND s.role OPERATOR(pg_catalog.=) $2",
+		2, {OIDOID, OIDOID}
+	},
+	[PLAN_XA_PROBLEM] = {
+		"UPDATE dtm.xa_server AS s SET failures = $3, next_try_at = $4, problem = $5,"
+		" since = CASE WHEN s.problem IS NULL THEN pg_catalog.now() ELSE s.since END"
+		" WHERE s.server OPERATOR(pg_catalog.=) $1 AND s.role OPERATOR(pg_catalog.=) $2",
+		5, {OIDOID, OIDOID, INT4OID, TIMESTAMPTZOID, TEXTOID}
+	},
 	[PLAN_STOCK_SET] = {
 		"SELECT dtm.stock_set_as($1, $2, $3, $4)",
 		4, {OIDOID, TEXTOID, INT8OID, INT4OID}

@@ -64,9 +64,29 @@ dtm_work_take_inbox(DtmCoordinator *c)
 		c->flush_up_to = inbox->flush_up_to;
 	SpinLockRelease(&inbox->mutex);
 
+	c->settled.n = 0;
 	for (int i = 0; i < n; i++)
-		dtm_ids_add(c, &c->load, ids[i]);
+	{
+		dtm_ids_add(c, &c->load, DTM_INBOX_ID(ids[i]));
+		if (ids[i] < 0)
+			dtm_ids_add(c, &c->settled, DTM_INBOX_ID(ids[i]));
+	}
 	return control;
+}
+
+bool
+dtm_work_take_settled(DtmCoordinator *c, int64 id)
+{
+	/* they are loaded in the order in which they came: as a rule it is the first */
+	for (int i = 0; i < c->settled.n; i++)
+	{
+		if (c->settled.ids[i] != id)
+			continue;
+		memmove(c->settled.ids + i, c->settled.ids + i + 1, sizeof(int64) * (c->settled.n - i - 1));
+		c->settled.n--;
+		return true;
+	}
+	return false;
 }
 
 /*
