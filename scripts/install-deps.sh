@@ -11,8 +11,8 @@ export LC_ALL=C
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "install-deps: not a Debian system; install by hand: make, gcc, clang, clang-format," >&2
-	echo "PostgreSQL with its server headers, libcurl, jansson, libmicrohttpd, pkg-config, perl with IPC::Run," >&2
-	echo "python3 with psycopg2" >&2
+	echo "PostgreSQL with its server headers and libpq, libcurl, jansson, libmicrohttpd," >&2
+	echo "pkg-config, perl with IPC::Run, python3 with psycopg2" >&2
 	exit 0
 fi
 

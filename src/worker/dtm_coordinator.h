@@ -10,6 +10,8 @@
  *	 dtm_work.c			where work comes from: inbox, timers, sweep
  *	 dtm_held.c			transactions in memory
  *	 dtm_calls.c		calls out and their results
+ *	 dtm_xa_sweep.c		what dtm_xa_exec left prepared where, at a crash
+ *	 dtm_pgcalls.c		... to other PostgreSQL servers
  *
  * -------------------------------------------------------------------------
  */
@@ -24,11 +26,14 @@
 
 #include "dtm_engine.h"
 #include "dtm_http.h"
+#include "dtm_pq.h"
 #include "dtm_shmem.h"
 #include "dtm_store.h"
+#include "dtm_url.h"
 
 #define DTM_SWEEP_CHUNK 500
-#define DTM_LONG_WAIT_US 500000 /* what waits longer leaves the memory */
+#define DTM_MAX_SERVER_CONNECTIONS 256 /* to other PostgreSQL servers, in all */
+#define DTM_LONG_WAIT_US 500000        /* what waits longer leaves the memory */
 
 /* A transaction in memory: what the tables say, and the calls that are out for it. */
 typedef struct DtmHeld
@@ -102,6 +107,8 @@ typedef struct DtmWaitingTask
 	int32 timeout_ms;
 } DtmWaitingTask;
 
+typedef struct DtmXaSweep DtmXaSweep; /* dtm_xa_sweep.c */
+
 typedef struct DtmCoordinator
 {
 	int database; /* slot */
@@ -111,6 +118,7 @@ typedef struct DtmCoordinator
 	DtmDatabaseSlot *db;
 	DtmCoordinatorSlot *slot;
 	DtmHttp *http;
+	DtmPq *pq;
 	DtmPolicy *policy;
 	MemoryContext policy_context;
 	MemoryContext context;           /* "dtm coordinator" */
@@ -128,8 +136,9 @@ typedef struct DtmCoordinator
 	int n_events;
 	int events_size;
 
-	DtmIdList load;  /* to be loaded, or looked at again */
-	DtmIdList retry; /* likewise, and what waits in them is due now */
+	DtmIdList load;    /* to be loaded, or looked at again */
+	DtmIdList settled; /* of those to be loaded: xa whose servers have all committed */
+	DtmIdList retry;   /* likewise, and what waits in them is due now */
 
 	/* finding work in the tables */
 	bool sweeping;
@@ -151,6 +160,8 @@ typedef struct DtmCoordinator
 
 	/* who waits because of which host, to be pulled forward */
 	HTAB *host_waiters;
+
+	DtmXaSweep *xa_sweep; /* of the first coordinator, else NULL */
 
 	Oid extension;         /* as of the last transaction */
 	int failed_ticks;      /* in a row */
@@ -219,6 +230,43 @@ extern void dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEve
 
 extern void dtm_calls_add_event(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
 
+/* What the kinds of calls share: the second tag of a call, and how long it may take. */
+extern uint64 dtm_calls_tag2(const DtmHeld *held, uint16 branch, uint8 role);
+extern int dtm_calls_timeout(const DtmHeld *held, const DtmBranch *branch);
+
+/* On the wire everything is UTF-8.  Throws what cannot be converted. */
+extern DtmText dtm_calls_wire_text(DtmText from);
+
+/* ... and what comes from there, for people: in place, fit for the database's encoding. */
+extern void dtm_calls_people_text(char *buffer);
+
+/* A copy that lives until the event was handled; "409: no stock" without what is in front. */
+extern DtmText dtm_calls_text(DtmCoordinator *c, const char *data, size_t len);
+extern DtmText dtm_calls_body_of_reason(DtmCoordinator *c, const char *reason);
+
+/* An end of a call that needs no network: an event for the next tick. */
+extern void dtm_calls_end(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outcome,
+						  const char *reason);
+
+/* In ms milliseconds, spread over a fifth of them, or all would come back at once. */
+extern TimestampTz dtm_calls_postpone(const DtmHeld *held, TimestampTz now, int ms);
+
+/* It waits because of this host; which answers again: all that wait for it are due now. */
+extern void dtm_calls_note_waiter(DtmCoordinator *c, const DtmHeld *held, const char *host);
+extern void dtm_calls_host_back(DtmCoordinator *c, const char *host);
+
+/* ---- dtm_pgcalls.c ---- */
+
+extern void dtm_pgcalls_init(DtmCoordinator *c);
+extern void dtm_pgcalls_configure(DtmCoordinator *c);
+
+/* A pg:// or xa:// target: what is wrong with its server ends the call as an error. */
+extern void
+dtm_pgcalls_start(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmTarget *target);
+
+/* Turn ended calls into events. */
+extern void dtm_pgcalls_collect(DtmCoordinator *c);
+
 /* ---- dtm_work.c ---- */
 
 /* Ids to load in a tick, each once; retry: what waits in them is due now. */
@@ -239,6 +287,9 @@ extern bool dtm_work_take_inbox(DtmCoordinator *c);
  */
 extern void dtm_work_flush_before_calls(DtmCoordinator *c);
 
+/* Did the inbox say that all servers of this xa have committed?  Once. */
+extern bool dtm_work_take_settled(DtmCoordinator *c, int64 id);
+
 /* Is there anything to do for a tick, anything to take from the tables, and when is there next? */
 extern bool dtm_work_exists(const DtmCoordinator *c, TimestampTz now);
 extern bool dtm_work_from_tables(const DtmCoordinator *c, TimestampTz now);
@@ -253,8 +304,22 @@ extern void dtm_work_gather(DtmCoordinator *c, TimestampTz now, DtmWork *work);
 /* That transaction failed: timers that were taken are there again, so look for all of it anew. */
 extern void dtm_work_again(DtmCoordinator *c, TimestampTz now);
 
-/* Delete a batch of what finished before the retention. */
+/* Each minute: settle a batch of reservations, delete a batch of what finished before the retention. */
 extern void dtm_work_purge(DtmCoordinator *c, TimestampTz now);
+
+/* ---- dtm_xa_sweep.c ---- */
+
+/* tag of its calls; ids of transactions are positive */
+#define DTM_XA_SWEEP_TAG (UINT64_MAX - 1)
+
+extern void dtm_xa_sweep_init(DtmCoordinator *c);
+
+/* Begin what is due.  Outside of transactions. */
+extern void dtm_xa_sweep(DtmCoordinator *c);
+extern TimestampTz dtm_xa_sweep_next(const DtmCoordinator *c);
+
+/* Take a result; false when it is not of the sweep. */
+extern bool dtm_xa_sweep_ended(DtmCoordinator *c, const DtmPqDone *done);
 
 /* ---- dtm_tick.c ---- */
 

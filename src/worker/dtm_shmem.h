@@ -23,8 +23,10 @@
 #include "storage/spin.h"
 
 #define DTM_MAX_COORDINATORS 4 /* per database */
-#define DTM_MAX_EXECUTORS 8    /* per database */
-#define DTM_MAX_TASKS 64       /* sql: calls handed to executors, per database */
+#define DTM_MAX_SQL_WORKERS 8  /* the most that dtm.sql_workers may be */
+#define DTM_MAX_EXECUTORS 9    /* per database: one more, for what sessions wait for */
+#define DTM_MAX_TASKS 64       /* handed to executors, per database */
+#define DTM_MAX_SQL_TASKS 48   /* of them sql: calls; the rest is for sessions that wait */
 #define DTM_INBOX_SIZE 4096    /* ids waiting to be picked up, per coordinator */
 #define DTM_MAX_WAITERS 256    /* backends in dtm_wait */
 #define DTM_MAX_REQUESTS 32    /* databases the launcher shall look at */
@@ -33,6 +35,13 @@
 
 /* Among ids, a control message: look at dtm.node again. */
 #define DTM_INBOX_CONTROL ((int64) 0)
+
+/*
+ * An id with its sign turned: an xa whose session has seen all its servers
+ * commit, so that they need not be asked again.  A hint: it may get lost.
+ */
+#define DTM_INBOX_SETTLED(id) (-(id))
+#define DTM_INBOX_ID(entry) ((entry) < 0 ? -(entry) : (entry))
 
 typedef enum DtmWorkerState
 {
@@ -146,6 +155,7 @@ typedef struct DtmDatabaseSlot
 	pid_t aside_for;   /* pid that runs DDL on the database, 0 = none */
 	uint64 generation; /* of coordinators started here */
 	uint64 task_serial;
+	pg_atomic_uint32 xa_sweeps; /* asked for: a session left something prepared, perhaps */
 	DtmCoordinatorSlot coordinators[DTM_MAX_COORDINATORS];
 	DtmExecutorSlot executors[DTM_MAX_EXECUTORS];
 	DtmTask tasks[DTM_MAX_TASKS];
