@@ -90,6 +90,44 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dtm_sql_tcc_submit';
 COMMENT ON FUNCTION dtm_tcc_submit(jsonb, text, boolean, interval, interval, integer, interval, jsonb, interval) IS 'submit a tcc with this transaction: when it commits every Try is called, then every Confirm, or every Cancel; returns its gid';
 
+CREATE FUNCTION dtm_tcc_begin(
+	gid text DEFAULT NULL,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_tcc_begin';
+COMMENT ON FUNCTION dtm_tcc_begin(text, interval, interval, integer, interval, jsonb, interval) IS 'begin a tcc whose Try calls the caller makes itself: dtm_tcc_register before each, then dtm_submit or dtm_abort; returns its gid';
+
+CREATE FUNCTION dtm_tcc_register(gid text, branch_id text, confirm text, cancel text, payload jsonb DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_tcc_register';
+COMMENT ON FUNCTION dtm_tcc_register(text, text, text, text, jsonb) IS 'put a branch of a tcc on record before its Try is called; kept even if this transaction is rolled back';
+
+CREATE FUNCTION dtm_xa_begin(
+	gid text DEFAULT NULL,
+	request_timeout interval DEFAULT NULL,
+	retry_interval interval DEFAULT NULL,
+	retry_limit integer DEFAULT NULL,
+	timeout_to_fail interval DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	start_after interval DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_xa_begin';
+COMMENT ON FUNCTION dtm_xa_begin(text, interval, interval, integer, interval, jsonb, interval) IS 'begin an xa whose branches services prepare: dtm_xa_register before each, then dtm_submit or dtm_abort; returns its gid';
+
+CREATE FUNCTION dtm_xa_register(gid text, branch_id text, url text)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dtm_sql_xa_register';
+COMMENT ON FUNCTION dtm_xa_register(text, text, text) IS 'put a branch of an xa on record before its service prepares it; kept even if this transaction is rolled back';
+
 CREATE FUNCTION dtm_submit(gid text)
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE

@@ -208,6 +208,22 @@ extern DtmRc
 dtm_spec_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *trans) DTM_MUST_CHECK;
 
 /*
+ * A transaction that begins without branches (tcc and xa that their client
+ * runs, workflow): options as above, then dtm_spec_finish.  One of its
+ * branches: a builder of its own, dtm_spec_branch_begin, targets ("" is
+ * none), dtm_spec_step_payload_bytes and dtm_spec_step_sql_name of step 0,
+ * then dtm_spec_finish_branch.
+ */
+extern DtmSpecBuilder *
+dtm_spec_begin_growing(DtmArena *arena, DtmTransType type, DtmSpecError *error);
+extern bool
+dtm_spec_branch_begin(DtmSpecBuilder *builder, DtmStepKind kind, const char *id, size_t len);
+extern bool dtm_spec_branch_target(DtmSpecBuilder *builder, DtmRole role, const char *field,
+								   const char *url, size_t len);
+extern bool
+dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len);
+
+/*
  * The packed form of one branch that is registered after the submit.  A spec
  * with such branches is read as its own bytes followed by theirs, in the
  * order of registration (dtm_trans_registers says which types have them).

@@ -150,6 +150,14 @@ check_gid(const char *gid)
 						 DTM_MAX_GID_LEN)));
 }
 
+static bool
+waits_for_submit(const DtmTrans *trans)
+{
+	if (trans->type == DTM_TYPE_MSG)
+		return trans->query_url.len > 0;
+	return trans->type != DTM_TYPE_WORKFLOW && dtm_trans_registers(trans);
+}
+
 /* Insert the two rows; false when the gid is taken. */
 static bool
 insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
@@ -168,8 +176,8 @@ insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
 	if (dtm_spec_unpack(spec, spec_len, &arena, &trans) != DTM_OK)
 		elog(ERROR, "the packed transaction cannot be read back");
 
-	/* a msg that waits for its submit has a deadline first, which the coordinator knows */
-	next_run_at = trans.query_url.len > 0 ? now : trans.start_at;
+	/* what waits for its submit has a deadline first, which the coordinator knows */
+	next_run_at = waits_for_submit(&trans) ? now : trans.start_at;
 
 	dtm_store_begin(&scope);
 	id = dtm_store_next_id();

@@ -558,6 +558,7 @@ dtm_calls_feed_executors(DtmCoordinator *c)
 
 		if (task == NULL)
 			break;
+		memset(task, 0, sizeof(*task));
 		task->state = DTM_TASK_QUEUED;
 		task->coordinator = c->number;
 		task->coordinator_generation = c->generation;
@@ -568,7 +569,6 @@ dtm_calls_feed_executors(DtmCoordinator *c)
 		task->role = waiting->role;
 		task->op = waiting->op;
 		task->timeout_ms = waiting->timeout_ms;
-		task->reason[0] = '\0';
 		dlist_delete(&waiting->node);
 		pfree(waiting);
 		c->n_waiting_tasks--;

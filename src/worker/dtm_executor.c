@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #include "dtm_arena.h"
+#include "dtm_autonomous.h"
 #include "dtm_barrier.h"
 #include "dtm_compat.h"
 #include "dtm_executor.h"
@@ -63,6 +64,7 @@ executor_to_start(DtmDatabaseSlot *slot)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int queued = 0;
+	int urgent = 0;
 	int idle = 0;
 	int free_number = -1;
 
@@ -70,19 +72,28 @@ executor_to_start(DtmDatabaseSlot *slot)
 	{
 		if (slot->tasks[i].state == DTM_TASK_QUEUED)
 			queued++;
+		if (slot->tasks[i].state == DTM_TASK_QUEUED && slot->tasks[i].autonomous != 0)
+			urgent++;
 	}
-	for (int i = 0; i < Min(dtm_sql_workers, DTM_MAX_EXECUTORS); i++)
+	for (int i = 0; i < Min(dtm_sql_workers + 1, DTM_MAX_EXECUTORS); i++)
 	{
 		DtmExecutorSlot *executor = &slot->executors[i];
 
 		if (executor->pid == -1 &&
 			TimestampDifferenceExceeds(executor->since, now, START_TIMEOUT_MS))
 			executor->pid = 0;
+		if (i == dtm_sql_workers)
+			break;
 		if (executor->pid == 0)
 			free_number = i;
 		else if (!executor->busy)
 			idle++;
 	}
+
+	/* what a session waits for does not wait until a slow function has ended */
+	if (free_number < 0 && urgent > idle && dtm_sql_workers < DTM_MAX_EXECUTORS &&
+		slot->executors[dtm_sql_workers].pid == 0)
+		return dtm_sql_workers;
 	return queued > idle ? free_number : -1;
 }
 
@@ -134,6 +145,11 @@ dtm_executor_ensure(int database)
 static void
 finish_task(DtmTask *task, DtmOutcome outcome, const char *reason)
 {
+	if (task->autonomous != 0)
+	{
+		dtm_autonomous_finish(task, ERRCODE_ADMIN_SHUTDOWN, reason);
+		return;
+	}
 	task->outcome = (uint8) outcome;
 	if (reason != NULL)
 		strlcpy(task->reason, reason, sizeof(task->reason));
@@ -167,6 +183,19 @@ executor_exit(int code, Datum arg)
 	LWLockRelease(dtm_shared->lock);
 }
 
+/* Sessions wait for their writes; an executor beyond dtm.sql_workers serves nothing else. */
+static bool
+comes_before(const DtmTask *task, const DtmTask *other)
+{
+	if (task->autonomous == 0 && my_number >= dtm_sql_workers)
+		return false;
+	if (other == NULL)
+		return true;
+	if ((task->autonomous != 0) != (other->autonomous != 0))
+		return task->autonomous != 0;
+	return task->serial < other->serial;
+}
+
 /*
  * The oldest queued task, now running; NULL when there is none.  Leaves when
  * the slot was given to another database, after DROP EXTENSION in ours: its
@@ -187,7 +216,7 @@ take_task(void)
 	{
 		DtmTask *task = &db->tasks[i];
 
-		if (task->state == DTM_TASK_QUEUED && (oldest == NULL || task->serial < oldest->serial))
+		if (task->state == DTM_TASK_QUEUED && comes_before(task, oldest))
 			oldest = task;
 	}
 	if (oldest != NULL)
@@ -265,14 +294,27 @@ question(const char *gid)
 	return result;
 }
 
-/* False when this op has its effect already, or must never have it. */
+/*
+ * False when this op has its effect already, or must never have it.  Only
+ * what ran here itself has left its row here: when somebody else ran what is
+ * to be undone, its row is put there first, or the undoing would be taken for
+ * that of something that never happened.
+ */
 static bool
-pass_barrier(const DtmTrans *trans, const char *gid, const char *branch_id, const char *op)
+pass_barrier(const DtmTrans *trans, const char *gid, const DtmBranch *branch, const char *op)
 {
+	char *branch_id = pnstrdup(branch->branch_id.data, branch->branch_id.len);
 	DtmBarrierCall call = {dtm_type_name(trans->type), gid, branch_id, op};
+	const char *origin = dtm_barrier_origin(op);
 	int origin_rows;
 	int current_rows;
 
+	if (origin != NULL && branch->sql_name[DTM_ROLE_FORWARD].len == 0)
+	{
+		DtmBarrierCall elsewhere = {call.trans_type, gid, branch_id, origin};
+
+		dtm_store_barrier(&elsewhere, DTM_SQL_BARRIER_ID, origin, &origin_rows, &current_rows);
+	}
 	dtm_store_barrier(&call, DTM_SQL_BARRIER_ID, op, &origin_rows, &current_rows);
 	return dtm_barrier_decide(op, origin_rows, current_rows) != DTM_BARRIER_SKIP;
 }
@@ -288,6 +330,7 @@ run_in_transaction(const DtmTask *task)
 	DtmText payload = {NULL, 0};
 	const char *op = dtm_op_name((DtmOp) task->op);
 	const char *branch_id = "00";
+	const DtmBranch *branch = NULL;
 
 	if (!dtm_store_load_one(task->id, &row))
 		ereport(ERROR,
@@ -305,8 +348,7 @@ run_in_transaction(const DtmTask *task)
 	}
 	else if (task->branch < trans.n_branches && task->role < DTM_ROLES)
 	{
-		DtmBranch *branch = &trans.branches[task->branch];
-
+		branch = &trans.branches[task->branch];
 		function = branch->sql_name[task->role];
 		payload = branch->payload;
 		branch_id = pnstrdup(branch->branch_id.data, branch->branch_id.len);
@@ -317,7 +359,7 @@ run_in_transaction(const DtmTask *task)
 		elog(ERROR, "task for a branch that is no sql: target");
 
 	/* a check-back is a question: it has no effect that must not happen twice */
-	if (task->op != DTM_OP_MSG && !pass_barrier(&trans, row.gid, branch_id, op))
+	if (branch != NULL && !pass_barrier(&trans, row.gid, branch, op))
 		return;
 
 	dtm_call_context.gid = row.gid;
@@ -451,7 +493,15 @@ dtm_executor_main(Datum arg)
 		task = take_task();
 		if (task != NULL)
 		{
-			run_task(task, context);
+			if (task->autonomous != 0)
+			{
+				dtm_autonomous_serve(task, context);
+				LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+				db->executors[my_number].busy = false;
+				LWLockRelease(dtm_shared->lock);
+			}
+			else
+				run_task(task, context);
 			MemoryContextReset(context);
 			idle_since = GetCurrentTimestamp();
 			continue;

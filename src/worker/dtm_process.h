@@ -43,7 +43,7 @@ extern void dtm_process_signals(void);
  */
 extern bool dtm_process_interrupts(void);
 
-/* Start executors when there is more to do than they can take; by the coordinator. */
+/* Start executors when there is more to do than they can take. */
 extern bool dtm_executor_ensure(int database);
 
 #endif /* DTM_PROCESS_H */

@@ -18,6 +18,7 @@
 #include "datatype/timestamp.h"
 #include "access/xlogdefs.h"
 #include "port/atomics.h"
+#include "storage/dsm.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
@@ -100,7 +101,10 @@ typedef enum DtmTaskState
 	DTM_TASK_DONE
 } DtmTaskState;
 
-/* One sql: call; under DtmShared.lock but for the fields of the running one. */
+/*
+ * One sql: call, or one write for another session; under DtmShared.lock but
+ * for the fields of the running one.
+ */
 typedef struct DtmTask
 {
 	DtmTaskState state;
@@ -117,6 +121,14 @@ typedef struct DtmTask
 	TimestampTz started_at;
 	uint8 outcome; /* DtmOutcome when done */
 	char reason[DTM_TASK_REASON];
+
+	/* a write for another session: dtm_autonomous.h */
+	uint8 autonomous; /* DtmAutonomousKind, or 0 */
+	int requester;    /* number of the PGPROC that waits, -1 when it has given up */
+	pid_t requester_pid;
+	dsm_handle argument;
+	Size argument_len;
+	int sqlstate; /* 0 = done */
 } DtmTask;
 
 typedef struct DtmExecutorSlot

@@ -1,0 +1,104 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_spec_branch.c
+ *		The spec builder for what grows: a transaction that begins without
+ *		branches, and one branch that is registered with it later.
+ *
+ * Not here: steps given with the submit (dtm_spec_build.c).  Runs in
+ * backends.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "dtm_spec_builder.h"
+
+#include <string.h>
+
+#include "dtm_url.h"
+
+DtmSpecBuilder *
+dtm_spec_begin_growing(DtmArena *arena, DtmTransType type, DtmSpecError *error)
+{
+	DtmSpecBuilder scratch;
+	DtmSpecBuilder *builder;
+
+	memset(&scratch, 0, sizeof(scratch));
+	scratch.arena = arena;
+	scratch.error.step = -1;
+	scratch.trans.type = type;
+	scratch.trans.flags = type == DTM_TYPE_WORKFLOW ? 0 : DTM_FLAG_CLIENT_RUN;
+	scratch.trans.retry_limit = -1;
+	scratch.trans.search_path.data = "";
+	if (!dtm_trans_registers(&scratch.trans))
+		dtm_spec_refuse(&scratch, DTM_SPEC_UNSUPPORTED, -1, "trans_type", NULL,
+						"branches cannot be registered with transactions of this type");
+
+	builder = dtm_spec_alloc(&scratch, sizeof(DtmSpecBuilder));
+	if (builder != NULL)
+		*builder = scratch;
+	*error = scratch.error;
+	return error->code == DTM_SPEC_OK ? builder : NULL;
+}
+
+bool
+dtm_spec_branch_begin(DtmSpecBuilder *builder, DtmStepKind kind, const char *id, size_t len)
+{
+	const char *problem = dtm_branch_id_check(id, len);
+	DtmBranch *branch;
+
+	if (builder->error.code != DTM_SPEC_OK)
+		return false;
+	if (problem != NULL)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "branch_id",
+							   "A branch_id has 1 to 128 bytes and no control characters.", "%s",
+							   problem);
+	branch = dtm_spec_alloc(builder, sizeof(DtmBranch));
+	builder->extra = dtm_spec_alloc(builder, sizeof(DtmStepExtra));
+	if (branch == NULL || builder->extra == NULL)
+		return false;
+	memset(builder->extra, 0, sizeof(DtmStepExtra));
+	dtm_branch_init(branch);
+	branch->kind = (uint8_t) kind;
+	builder->trans.branches = branch;
+	builder->trans.n_branches = 1;
+	builder->size = 1;
+	return dtm_spec_copy(builder, id, len, &branch->branch_id);
+}
+
+bool
+dtm_spec_branch_target(DtmSpecBuilder *builder, DtmRole role, const char *field, const char *url,
+					   size_t len)
+{
+	DtmText value = {url, (uint32_t) (len < UINT32_MAX ? len : UINT32_MAX)};
+	DtmTarget target;
+
+	if (builder->error.code != DTM_SPEC_OK || len == 0)
+		return builder->error.code == DTM_SPEC_OK;
+	if (!dtm_spec_check_target(builder, -1, field, value, false))
+		return false;
+	if (builder->trans.type == DTM_TYPE_XA && dtm_target_parse(url, len, &target) == NULL &&
+		target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, field,
+							   "The service that holds the branch commits it or rolls it back, so "
+							   "the target begins with \"http://\" or \"https://\".",
+							   "\"%s\" of an xa branch must be a service", field);
+	return dtm_spec_copy_target(builder, value, &builder->trans.branches[0].url[role]);
+}
+
+bool
+dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len)
+{
+	DtmBranch *branch = builder->trans.branches;
+	DtmRc rc;
+
+	if (builder->error.code != DTM_SPEC_OK)
+		return false;
+	if (!dtm_spec_pack_headers(builder, &builder->extra[0].headers, &branch->headers))
+		return false;
+	rc = dtm_branch_pack(branch, builder->arena, packed, packed_len);
+	if (rc == DTM_LIMIT)
+		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, "", NULL,
+							   "the branch is larger than %d bytes", DTM_MAX_SPEC_LEN);
+	if (rc != DTM_OK)
+		return dtm_spec_refuse(builder, DTM_SPEC_NOMEM, -1, "", NULL, "out of memory");
+	return true;
+}

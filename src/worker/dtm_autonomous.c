@@ -1,0 +1,296 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_autonomous.c
+ *		Writes in a transaction of their own: a backend hands them to an
+ *		executor and waits.
+ *
+ * What a client is about to do outside (call a Try, send a PREPARE) must be
+ * on record before it is done, and must stay there when the client's own
+ * transaction is rolled back.  PostgreSQL has no transaction inside another
+ * one, so somebody else commits it.
+ *
+ * The data goes through a segment of dynamic shared memory that the backend
+ * makes and the executor attaches; the answer through the task itself.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/elog.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "dtm_autonomous.h"
+#include "dtm_compat.h"
+#include "dtm_process.h"
+#include "dtm_register.h"
+
+#define LONGEST_SLEEP_MS 200 /* a safety net, not how it works */
+#define QUEUE_TIMEOUT_MS 30000
+#define LOCK_TIMEOUT "3s"
+
+/* ---- the backend ---- */
+
+bool
+dtm_autonomous_possible(void)
+{
+	return dtm_shared != NULL && dtm_shmem_find(MyDatabaseId) >= 0;
+}
+
+/* Under the lock: it is not waited for any more. */
+static void
+abandon(DtmTask *task)
+{
+	if (task->requester != DTM_MY_PROC_NUMBER || task->requester_pid != MyProcPid)
+		return;
+	if (task->state == DTM_TASK_RUNNING)
+		task->requester = -1; /* who runs it will free it */
+	else
+		task->state = DTM_TASK_FREE;
+}
+
+static void
+abandon_at_error(int code, Datum arg)
+{
+	DtmTask *task = (DtmTask *) DatumGetPointer(arg);
+
+	(void) code;
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	abandon(task);
+	LWLockRelease(dtm_shared->lock);
+}
+
+static void
+nap(long ms, uint32 wait_event)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static bool
+is_late(TimestampTz since)
+{
+	return TimestampDifferenceExceeds(since, GetCurrentTimestamp(), QUEUE_TIMEOUT_MS);
+}
+
+static void
+no_executor(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no executor of dtm_pg took up what must be written at once"),
+			 errhint(
+				 "See dtm.workers and the server's log; max_worker_processes may be too small.")));
+}
+
+/* A task of ours, queued. */
+static DtmTask *
+queue(int database, DtmAutonomousKind kind, dsm_segment *segment, Size len, uint64 *serial,
+	  uint32 wait_event)
+{
+	DtmDatabaseSlot *db = &dtm_shared->databases[database];
+	TimestampTz since = GetCurrentTimestamp();
+	DtmTask *task = NULL;
+
+	for (;;)
+	{
+		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+		for (int i = 0; i < DTM_MAX_TASKS && task == NULL && db->dboid == MyDatabaseId; i++)
+		{
+			if (db->tasks[i].state == DTM_TASK_FREE)
+				task = &db->tasks[i];
+		}
+		if (task != NULL)
+		{
+			memset(task, 0, sizeof(*task));
+			task->state = DTM_TASK_QUEUED;
+			task->coordinator = -1; /* none of them shall clear it away */
+			task->autonomous = (uint8) kind;
+			task->serial = *serial = ++db->task_serial;
+			task->requester = DTM_MY_PROC_NUMBER;
+			task->requester_pid = MyProcPid;
+			task->argument = dsm_segment_handle(segment);
+			task->argument_len = len;
+		}
+		for (int i = 0; i < DTM_MAX_EXECUTORS && task != NULL; i++)
+		{
+			if (db->executors[i].pid > 0 && !db->executors[i].busy)
+				dtm_shmem_wake(db->executors[i].proc);
+		}
+		LWLockRelease(dtm_shared->lock);
+		if (task != NULL)
+			return task;
+		if (is_late(since))
+			no_executor();
+		nap(10, wait_event);
+	}
+}
+
+/* True when it is done; the task is then free again.  A dropped extension takes the tasks with it. */
+static bool
+take_answer(DtmTask *task, uint64 serial, int *sqlstate, char *message, bool *queued)
+{
+	bool done;
+	bool gone;
+
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	gone =
+		task->state == DTM_TASK_FREE || task->serial != serial || task->requester_pid != MyProcPid;
+	done = !gone && task->state == DTM_TASK_DONE;
+	*queued = task->state == DTM_TASK_QUEUED;
+	if (done)
+	{
+		*sqlstate = task->sqlstate;
+		strlcpy(message, task->reason, DTM_TASK_REASON);
+		task->state = DTM_TASK_FREE;
+	}
+	LWLockRelease(dtm_shared->lock);
+	if (gone)
+		no_executor();
+	return done;
+}
+
+void
+dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size len)
+{
+	int database = dtm_autonomous_possible() ? dtm_shmem_find(MyDatabaseId) : -1;
+	uint32 wait_event = dtm_wait_event("DtmAutonomousWrite");
+	char message[DTM_TASK_REASON];
+	int sqlstate = 0;
+	uint64 serial;
+	dsm_segment *segment;
+	DtmTask *task;
+	TimestampTz since = GetCurrentTimestamp();
+
+	if (database < 0)
+		no_executor();
+	segment = dsm_create(Max(len, 1), 0);
+	memcpy(dsm_segment_address(segment), data, len);
+	task = queue(database, kind, segment, len, &serial, wait_event);
+	PG_ENSURE_ERROR_CLEANUP(abandon_at_error, PointerGetDatum(task));
+	{
+		bool queued;
+
+		while (!take_answer(task, serial, &sqlstate, message, &queued))
+		{
+			if (queued)
+				(void) dtm_executor_ensure(database);
+			if (queued && is_late(since))
+				no_executor();
+			nap(LONGEST_SLEEP_MS, wait_event);
+		}
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(abandon_at_error, PointerGetDatum(task));
+	dsm_detach(segment);
+	if (sqlstate != 0)
+		ereport(ERROR, (errcode(sqlstate), errmsg("%s", message)));
+}
+
+/* ---- the executor ---- */
+
+void
+dtm_autonomous_finish(DtmTask *task, int sqlstate, const char *message)
+{
+	task->sqlstate = sqlstate;
+	strlcpy(task->reason, message, sizeof(task->reason));
+	if (task->requester < 0 || ProcGlobal->allProcs[task->requester].pid != task->requester_pid)
+	{
+		task->state = DTM_TASK_FREE;
+		return;
+	}
+	task->state = DTM_TASK_DONE;
+	dtm_shmem_wake(task->requester);
+}
+
+/* "gid", NUL, id, packed branch. */
+static void
+register_branch(const char *data, Size len)
+{
+	Size gid_len = strnlen(data, len);
+	Size head = gid_len + 1 + sizeof(int64);
+	int64 id;
+
+	if (head > len)
+		elog(ERROR, "malformed registration");
+	memcpy(&id, data + gid_len + 1, sizeof(id));
+	dtm_register_branch(data, id, data + head, len - head);
+}
+
+static void
+execute(const DtmTask *task)
+{
+	dsm_segment *segment = dsm_attach(task->argument);
+	char *data;
+
+	if (segment == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the session that asked for the write has ended")));
+
+	/* it may let go of its segment at any time, and of nothing that we have read */
+	data = palloc(task->argument_len + 1);
+	memcpy(data, dsm_segment_address(segment), task->argument_len);
+	data[task->argument_len] = '\0';
+	dsm_detach(segment);
+	switch ((DtmAutonomousKind) task->autonomous)
+	{
+		case DTM_AUTONOMOUS_REGISTER:
+			register_branch(data, task->argument_len);
+			break;
+	}
+}
+
+void
+dtm_autonomous_serve(DtmTask *shared_task, MemoryContext context)
+{
+	DtmTask task = *shared_task;
+	volatile int sqlstate = 0;
+	char message[DTM_TASK_REASON];
+
+	message[0] = '\0';
+	pgstat_report_activity(STATE_RUNNING, "dtm: write for another session");
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE,
+								 GUC_ACTION_LOCAL, true, 0, false);
+		execute(&task);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+
+		/* it is promised to be durable, whatever synchronous_commit says */
+		XLogFlush(XactLastCommitEnd);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		sqlstate = error->sqlerrcode == 0 ? ERRCODE_INTERNAL_ERROR : error->sqlerrcode;
+		strlcpy(message, error->message, sizeof(message));
+		message[pg_mbcliplen(message, strlen(message), sizeof(message) - 1)] = '\0';
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+
+	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	dtm_autonomous_finish(shared_task, sqlstate, message);
+	LWLockRelease(dtm_shared->lock);
+}
