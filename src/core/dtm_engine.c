@@ -106,6 +106,13 @@ dtm_engine_settle(DtmTrans *trans, uint16_t branch, DtmTime now)
 	return DTM_OK;
 }
 
+void
+dtm_engine_stepped(DtmTrans *trans)
+{
+	trans->query.failures = 0;
+	trans->query.next_at = 0;
+}
+
 bool
 dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole role)
 {

@@ -120,6 +120,12 @@ extern DtmRc dtm_engine_steer(DtmTrans *trans, const DtmEvent *event, DtmTime no
  */
 extern DtmRc dtm_engine_settle(DtmTrans *trans, uint16_t branch, DtmTime now) DTM_MUST_CHECK;
 
+/*
+ * The function of a workflow has got one step further: how often it failed
+ * before does not count any more.
+ */
+extern void dtm_engine_stepped(DtmTrans *trans);
+
 /* True when the op is used by this transaction, so that it is a row of dtm.branches. */
 extern bool dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole role);
 
