@@ -157,7 +157,9 @@ pg_attribute_noreturn() raise_failure(const DtmBranch *step, const char *reason)
 
 /*
  * The answer of the step, NULL when it has none, or else the end of the run.
- * What a new one names is looked up first.
+ * What it names is looked up first, unless it is recorded: so a step that was
+ * refused, and whose error the function caught, is refused again in a replay,
+ * where the step that came after it is found in its place.
  */
 static const char *
 ask(DtmSpecBuilder *builder, const char *const *fields)
@@ -168,13 +170,16 @@ ask(DtmSpecBuilder *builder, const char *const *fields)
 	const char *packed;
 	size_t packed_len;
 
-	switch (dtm_workflow_find(step, &answer, &reason))
+	DtmStepFound found = dtm_workflow_find(step, &answer, &reason);
+
+	switch (found)
 	{
 		case DTM_STEP_ANSWERED:
 			return answer;
 		case DTM_STEP_FAILED:
 			raise_failure(step, reason);
 		case DTM_STEP_NEW:
+		case DTM_STEP_OTHER:
 			break;
 	}
 	for (int role = 0; fields != NULL && role < DTM_ROLES; role++)
@@ -191,6 +196,8 @@ ask(DtmSpecBuilder *builder, const char *const *fields)
 												 strlen(function)));
 	}
 	dtm_sql_check(builder, dtm_spec_finish_branch(builder, &packed, &packed_len));
+	if (found == DTM_STEP_OTHER)
+		dtm_workflow_differs(step);
 	dtm_workflow_suspend(step, packed, packed_len);
 }
 

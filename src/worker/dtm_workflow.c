@@ -374,8 +374,7 @@ dtm_workflow_find(const DtmBranch *asked, const char **answer, const char **reas
 		return DTM_STEP_NEW;
 	branch = &run.trans.branches[run.asked];
 	if (!same_step(branch, asked))
-		raise_problem(psprintf("step %s was %s, now the function asks for %s", id_of(branch),
-							   describe(branch), describe(asked)));
+		return DTM_STEP_OTHER;
 	op = &branch->state[DTM_ROLE_FORWARD];
 	switch ((DtmOpStatus) op->status)
 	{
@@ -392,6 +391,15 @@ dtm_workflow_find(const DtmBranch *asked, const char **answer, const char **reas
 	}
 	*answer = run.answers[run.asked++];
 	return DTM_STEP_ANSWERED;
+}
+
+void
+dtm_workflow_differs(const DtmBranch *asked)
+{
+	const DtmBranch *branch = &run.trans.branches[run.asked];
+
+	raise_problem(psprintf("step %s was %s, now the function asks for %s", id_of(branch),
+						   describe(branch), describe(asked)));
 }
 
 void

@@ -58,6 +58,7 @@ extern void dtm_workflow_forget(void);
 typedef enum DtmStepFound
 {
 	DTM_STEP_NEW,      /* not recorded yet: dtm_workflow_suspend */
+	DTM_STEP_OTHER,    /* another one is recorded in its place: dtm_workflow_differs */
 	DTM_STEP_ANSWERED, /* recorded; answer may be NULL */
 	DTM_STEP_FAILED    /* recorded; reason */
 } DtmStepFound;
@@ -72,11 +73,13 @@ typedef enum DtmStepFound
 extern void dtm_workflow_next(const char *what, char id[DTM_STEP_ID_LEN]);
 
 /*
- * Look the next step up.  Does not return when it waits, or when another one
- * is recorded in its place.
+ * Look the next step up.  Does not return when it waits.
  */
 extern DtmStepFound
 dtm_workflow_find(const DtmBranch *asked, const char **answer, const char **reason);
+
+/* End the run, and park the workflow: its function is not deterministic, or was changed. */
+extern void dtm_workflow_differs(const DtmBranch *asked) pg_attribute_noreturn();
 
 /* End the run, to record this step (of dtm_branch_pack).  54000 when there is no room for it. */
 extern void dtm_workflow_suspend(const DtmBranch *asked, const char *packed, size_t packed_len)
