@@ -83,7 +83,8 @@ extern void dtm_store_stop(const DtmFound *found, const char *reason);
 
 /*
  * Another status for a locked, unfinished transaction, due at once; the
- * coordinator finds its copy of the row outdated.  reason may be NULL.
+ * coordinator finds its copy of the row outdated.  One that was parked is
+ * taken up again, unless only its state is another.  reason may be NULL.
  */
 extern void dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len,
 							const char *reason);

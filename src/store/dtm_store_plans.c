@@ -135,7 +135,9 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_STEER] = {
 		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, status = $2, state = $3,"
-		" reason = $4, failures = 0, next_run_at = $5, updated_at = $5"
+		" reason = $4, failures = 0, next_run_at = $5, updated_at = $5,"
+		" parked = parked AND status OPERATOR(pg_catalog.=) $2,"
+		" problem = CASE WHEN status OPERATOR(pg_catalog.=) $2 THEN problem END"
 		" WHERE id OPERATOR(pg_catalog.=) $1",
 		5, {INT8OID, INT2OID, BYTEAOID, TEXTOID, TIMESTAMPTZOID}
 	},

@@ -494,6 +494,7 @@ record_run(const DtmTask *task, MemoryContext context, ErrorData **error)
 	PG_CATCH();
 	{
 		*error = recover(context);
+		goes_on = dtm_workflow_met_lock();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -25,6 +25,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "lib/stringinfo.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -35,6 +36,9 @@
 #include "dtm_state.h"
 #include "dtm_wake.h"
 #include "dtm_workflow.h"
+
+/* How long for the row's lock: a session that signals or aborts may have it. */
+#define LOCK_TIMEOUT "200ms"
 
 static struct
 {
@@ -49,6 +53,7 @@ static struct
 	/* how the run ends, if not by an error of the function */
 	bool ended;
 	bool outdated; /* somebody else has moved it on */
+	bool locking;  /* ... or may do so: his lock was in the way */
 
 	/* what outlives the transaction, in context */
 	MemoryContext context;
@@ -145,14 +150,22 @@ dtm_workflow_begin(const DtmTask *task, MemoryContext context, DtmWorkflowCall *
 
 /*
  * Lock the row and read it anew; the run was about what it says only if it
- * still waits for the same number of steps.
+ * still waits for the same number of steps.  A session that keeps the lock
+ * shall not keep this process: then the run is repeated.
  */
 static bool
 lock_unmoved(DtmFound *found, DtmTrans *trans)
 {
+	bool found_row;
+
 	memset(found, 0, sizeof(*found));
-	if (!dtm_store_lock(run.id, found) || !dtm_store_find(run.gid, true, found) ||
-		found->id != run.id || found->status != DTM_STATUS_PREPARED || found->parked)
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	run.locking = true;
+	found_row = dtm_store_lock(run.id, found);
+	run.locking = false;
+	if (!found_row || !dtm_store_find(run.gid, true, found) || found->id != run.id ||
+		found->status != DTM_STATUS_PREPARED || found->parked)
 		return false;
 	unpack(VARDATA_ANY(found->spec), VARSIZE_ANY_EXHDR(found->spec),
 		   found->state == NULL ? NULL : VARDATA_ANY(found->state),
@@ -289,7 +302,7 @@ dtm_workflow_record(void)
 	DtmTrans trans;
 	bool parked = false;
 
-	if (run.outdated)
+	if (run.outdated || run.locking)
 		return true;
 	if (!run.ended)
 		return false;
@@ -318,6 +331,12 @@ dtm_workflow_record(void)
 				(errmsg("workflow \"%s\" is parked: %s", run.gid, run.problem),
 				 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
 	return true;
+}
+
+bool
+dtm_workflow_met_lock(void)
+{
+	return run.locking;
 }
 
 void

@@ -46,9 +46,11 @@ extern void dtm_workflow_end(const DtmTask *task, Jsonb *result);
 /*
  * After a run whose transaction was aborted: true when that is not an error
  * of the function.  Records, in a transaction of its own, the step that it
- * asked for, or parks the workflow.  Throws.
+ * asked for, or parks the workflow.  Throws; when that was because of a lock
+ * on the workflow's row, it says so.
  */
 extern bool dtm_workflow_record(void);
+extern bool dtm_workflow_met_lock(void);
 
 /* No run is going on any more. */
 extern void dtm_workflow_forget(void);

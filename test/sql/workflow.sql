@@ -397,6 +397,13 @@ SELECT dtm_workflow_submit('dice', gid => 'wf-dice');
 SELECT regexp_replace(wf.stuck_reason('wf-dice'), '\d{4}-\d\d-\d\d [^"]*', '...', 'g');
 SELECT dtm_stop('wf-dice', 'dice');
 SELECT status, rollback_reason FROM dtm.transactions WHERE gid = 'wf-dice';
+-- ... or rolled back
+CREATE OR REPLACE FUNCTION dice(data jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN PERFORM dtm_call('sql:act', '{"n": 1}', 'sql:undo', name => clock_timestamp()::text); END $$;
+SELECT dtm_workflow_submit('dice', gid => 'wf-dice-2');
+SELECT wf.stuck_reason('wf-dice-2') IS NOT NULL;
+SELECT dtm_abort('wf-dice-2', 'no dice');
+SELECT dtm_wait('wf-dice-2');
 SELECT wf.said();
 
 -- errors of the function: again with back-off, seen with the function's name, until the limit
