@@ -49,9 +49,12 @@ CREATE TABLE dtm.signal (
 COMMENT ON TABLE dtm.signal IS 'signals kept for a workflow that does not wait for them yet; see dtm_signal()';
 
 /*
- * How far it is: one narrow row per unfinished transaction.  Only its key is
- * indexed, so that every progress is a HOT update; a finished transaction
- * leaves the table, so that looking for work never meets it.
+ * How far it is: one narrow row per unfinished transaction.  No changing
+ * column is indexed, so that every progress is a HOT update; a finished
+ * transaction leaves the table, so that looking for work never meets it.
+ *
+ * A message that is to be delivered after another one names it in after_id,
+ * and waits as long as its next_run_at is infinity.
  */
 CREATE TABLE dtm.live (
 	id			bigint NOT NULL,
@@ -66,6 +69,7 @@ CREATE TABLE dtm.live (
 	reason		text,
 	problem		text,
 	result		jsonb,
+	after_id	bigint,
 	CONSTRAINT live_pkey PRIMARY KEY (id)
 ) WITH (
 	fillfactor = 50,
@@ -75,6 +79,7 @@ CREATE TABLE dtm.live (
 	autovacuum_analyze_scale_factor = 0,
 	autovacuum_analyze_threshold = 20000
 );
+CREATE INDEX live_after_id_idx ON dtm.live (after_id) WHERE after_id IS NOT NULL;
 COMMENT ON TABLE dtm.live IS 'state of unfinished transactions; read dtm.transactions and dtm.branches instead';
 
 -- What became of it: one row per finished transaction, until the retention ends.

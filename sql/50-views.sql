@@ -77,16 +77,19 @@ SELECT t.gid,
 	t.created_at,
 	coalesce(l.updated_at, d.finished_at) AS updated_at,
 	d.finished_at,
-	CASE WHEN l.id IS NULL OR l.parked THEN NULL
+	CASE WHEN l.id IS NULL OR l.parked OR l.next_run_at OPERATOR(pg_catalog.=) 'infinity' THEN NULL
 		WHEN l.next_run_at OPERATOR(pg_catalog.=) '-infinity' THEN pg_catalog.now()
 		ELSE l.next_run_at END AS next_run_at,
 	coalesce(l.attempts, d.attempts) AS attempts,
 	dtm.spec_options(t.spec) AS options,
 	coalesce(l.reason, d.reason) AS rollback_reason,
-	d.result
+	d.result,
+	p.gid AS waits_for
 FROM dtm.trans AS t
 	LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id
 	LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id
+	LEFT JOIN dtm.trans AS p ON p.id OPERATOR(pg_catalog.=) l.after_id
+		AND l.next_run_at OPERATOR(pg_catalog.=) 'infinity'
 WHERE dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.transactions IS 'distributed transactions: a role sees its own, pg_monitor sees all';
 
@@ -148,6 +151,10 @@ FROM pg_catalog.generate_series(1, 5) AS n (trans_type)
 	LEFT JOIN unfinished AS u ON u.trans_type OPERATOR(pg_catalog.=) n.trans_type;
 COMMENT ON VIEW dtm.statistics IS 'per transaction type, over what the retention keeps: counts, latency from submit to end, repeated branch calls';
 
+/*
+ * Messages that wait for a stuck one are counted with it, not listed: dtm_retry
+ * of all that is listed here must not deliver them before their turn.
+ */
 CREATE VIEW dtm.stuck WITH (security_barrier) AS
 SELECT t.gid,
 	dtm.trans_type_name(t.trans_type) AS trans_type,
@@ -158,13 +165,24 @@ SELECT t.gid,
 	coalesce(l.problem, dtm.stuck_reason(t.created_at, CASE WHEN t.trans_type OPERATOR(pg_catalog.<) 3::smallint THEN t.spec
 		ELSE t.spec OPERATOR(pg_catalog.||) coalesce((
 			SELECT pg_catalog.string_agg(r.spec, '' ORDER BY r.seq)
-			FROM dtm.branch AS r WHERE r.id OPERATOR(pg_catalog.=) t.id), '') END, l.state)) AS reason,
+			FROM dtm.branch AS r WHERE r.id OPERATOR(pg_catalog.=) t.id), '') END, l.state))
+		OPERATOR(pg_catalog.||) coalesce('; messages waiting for it: ' OPERATOR(pg_catalog.||) b.waiting::text, '') AS reason,
 	pg_catalog.format(
 		CASE WHEN l.parked THEN 'SELECT dtm_retry(%1$L);  -- once the cause is mended, or: SELECT dtm_stop(%1$L, ''why'')'
 			ELSE 'SELECT dtm_retry(%1$L);  -- to try now, or: SELECT dtm_stop(%1$L, ''why'')' END,
 		t.gid) AS suggestion
 FROM dtm.live AS l
 	JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) l.id
+	LEFT JOIN LATERAL (
+		WITH RECURSIVE behind (id) AS (
+			SELECT l.id
+			UNION ALL
+			SELECT f.id
+			FROM behind AS p JOIN dtm.live AS f ON f.after_id OPERATOR(pg_catalog.=) p.id
+				AND f.next_run_at OPERATOR(pg_catalog.=) 'infinity'
+		)
+		SELECT pg_catalog.count(*) OPERATOR(pg_catalog.-) 1 AS waiting FROM behind
+	) AS b ON b.waiting OPERATOR(pg_catalog.>) 0
 WHERE (l.parked OR l.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3))
 	AND dtm.may_see(t.owner);
 COMMENT ON VIEW dtm.stuck IS 'transactions that need a person: why, and what to type';

@@ -241,8 +241,17 @@ apply_retry(DtmRun *run)
 {
 	DtmTrans *trans = run->trans;
 
+	/* what is waited for is the time to ask, not the start */
+	if (run->rule->gate == DTM_GATE_DEADLINE)
+	{
+		if (!trans->query.started)
+		{
+			trans->query.started = true;
+			run->plan->changed = true;
+		}
+	}
 	/* recorded before the calls: a crash must not put the start off again */
-	if (trans->hurried_at == 0 && run->now < trans->start_at)
+	else if (trans->hurried_at == 0 && run->now < trans->start_at)
 	{
 		trans->hurried_at = run->now > trans->created_at ? run->now : trans->created_at + 1;
 		run->plan->changed = true;

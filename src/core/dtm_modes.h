@@ -39,7 +39,7 @@ typedef enum DtmGate
 {
 	DTM_GATE_NONE = 0,
 	DTM_GATE_START,   /* start_at */
-	DTM_GATE_DEADLINE /* the time-out; without one it never comes */
+	DTM_GATE_DEADLINE /* the time-out, or a RETRY; without either it never comes */
 } DtmGate;
 
 /* From when the time-out is measured. */

@@ -253,12 +253,16 @@ static void
 walk_query(DtmRun *run)
 {
 	DtmTrans *trans = run->trans;
+	DtmTime gate = start_gate(trans);
+
+	/* its time has come, or a RETRY did not wait for that */
+	if (run->rule->gate == DTM_GATE_DEADLINE)
+		gate = trans->query.started ? 0 : deadline(run);
 
 	if (trans->query.status == DTM_OP_SUCCEED)
 		return;
 	run->pending = true;
-	visit(run, DTM_BRANCH_TRANS, trans->query_url, run->mode->query_op, &trans->query,
-		  run->rule->gate == DTM_GATE_DEADLINE ? deadline(run) : start_gate(trans));
+	visit(run, DTM_BRANCH_TRANS, trans->query_url, run->mode->query_op, &trans->query, gate);
 }
 
 /* A sleep or an await is settled by its time, like an op without a target by its turn. */

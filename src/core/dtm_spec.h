@@ -102,10 +102,11 @@ dtm_spec_step_payload_bytes(DtmSpecBuilder *builder, int step, const char *bytes
 extern bool dtm_spec_step_sql_name(DtmSpecBuilder *builder, int step, DtmRole role,
 								   const char *name, size_t len);
 
-/* How errors speak of the builder's type: key of a target (or NULL), argument, example. */
+/* How errors speak of the builder's type: key of a target (or NULL), argument, one of it, example. */
 extern DtmTransType dtm_spec_type(const DtmSpecBuilder *builder);
 extern const char *dtm_spec_role_key(const DtmSpecBuilder *builder, DtmRole role);
 extern const char *dtm_spec_list_name(const DtmSpecBuilder *builder);
+extern const char *dtm_spec_element(const DtmSpecBuilder *builder);
 extern const char *dtm_spec_step_example(const DtmSpecBuilder *builder);
 
 extern int dtm_spec_step_count(const DtmSpecBuilder *builder);
@@ -178,8 +179,8 @@ extern const DtmSpecError *dtm_spec_error(const DtmSpecBuilder *builder);
 /*
  * For a caller that walks JSON: refuse what it found itself (a step that is
  * no object ...), with a printf format.  Always false.  step -1 = none, else
- * "step N " is put in front (with a colon when the format begins with a
- * quote), unless the format begins with it.
+ * "step N " (a tcc's "branch N ") is put in front, with a colon when the format
+ * begins with a quote.
  */
 extern bool dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step,
 							const char *field, const char *hint, const char *format, ...)

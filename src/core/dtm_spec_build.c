@@ -23,8 +23,8 @@
 static const char target_hint[] = "A target begins with \"http://\", \"https://\" or \"sql:\".";
 static const char msg_target_hint[] =
 	"A target begins with \"http://\", \"https://\", \"sql:\" or \"topic://\".";
-static const char after_hint[] =
-	"\"after\" is an array of step numbers counted from 0, e.g. [0, 1].";
+#define AFTER_HINT(element) \
+	"\"after\" is an array of " element " numbers counted from 0, e.g. [0, 1]."
 
 typedef bool (*FieldSetter)(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value);
 
@@ -43,6 +43,8 @@ static bool
 set_url(DtmSpecBuilder *builder, DtmRole role, const char *field, DtmJsonKind kind, DtmText value);
 static bool refuse_target(DtmSpecBuilder *builder, int step, const char *field, const char *problem,
 						  DtmText value);
+static bool refuse_after(DtmSpecBuilder *builder, int step, const char *before, const char *behind);
+static bool refuse_unknown(DtmSpecBuilder *builder, int step, int64_t number);
 static bool check_form(DtmSpecBuilder *builder, const char *key);
 static bool check_required(DtmSpecBuilder *builder, int step);
 static bool add_after(DtmSpecBuilder *builder, uint16_t step);
@@ -78,25 +80,30 @@ static const struct
 
 static const DtmStepForm saga_form = {
 	.list = "steps",
+	.element = "step",
 	.key = {[DTM_ROLE_FORWARD] = "action", [DTM_ROLE_UNDO] = "compensate"},
 	.required = BIT(DTM_ROLE_FORWARD),
 	.example =
 		"Each step is an object like {\"action\": \"http://...\", \"compensate\": \"http://...\"}.",
 	.keys = "Keys of a step: \"action\", \"compensate\", \"payload\", \"name\", \"headers\", "
 			"\"after\", \"request_timeout\" and \"retry_limit\".",
+	.after = AFTER_HINT("step"),
 };
 
 static const DtmStepForm msg_form = {
 	.list = "steps",
+	.element = "step",
 	.key = {[DTM_ROLE_FORWARD] = "action"},
 	.required = BIT(DTM_ROLE_FORWARD),
 	.example = "Each step is an object like {\"action\": \"http://...\", \"payload\": {...}}.",
 	.keys = "A message is delivered until it succeeds and never rolled back.  Keys of a step: "
 			"\"action\", \"payload\", \"name\", \"headers\" and \"request_timeout\".",
+	.after = AFTER_HINT("step"),
 };
 
 static const DtmStepForm tcc_form = {
 	.list = "branches",
+	.element = "branch",
 	.key = {"try", "confirm", "cancel"},
 	.required = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
 	.example =
@@ -104,6 +111,7 @@ static const DtmStepForm tcc_form = {
 		"\"cancel\": \"http://...\"}.",
 	.keys = "Keys of a branch: \"try\", \"confirm\", \"cancel\", \"payload\", \"name\", "
 			"\"headers\", \"after\", \"request_timeout\" and \"retry_limit\".",
+	.after = AFTER_HINT("branch"),
 };
 
 const DtmStepForm *
@@ -240,15 +248,11 @@ dtm_spec_step_after(DtmSpecBuilder *builder, DtmJsonKind kind, const char *value
 		return false;
 	if (kind != DTM_JSON_NUMBER || !dtm_decimal_parse(value, value_len, 0, &number, &exact) ||
 		!exact)
-		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "after", after_hint,
-							   "\"after\" must be an array of step numbers");
+		return refuse_after(builder, step, "must be an array of", "numbers");
 	if (number == step)
-		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "after", after_hint,
-							   "\"after\" names the step itself");
+		return refuse_after(builder, step, "names the", "itself");
 	if (number < 0 || number >= DTM_MAX_STEPS)
-		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "after", after_hint,
-							   "\"after\" names step %lld, which does not exist",
-							   (long long) number);
+		return refuse_unknown(builder, step, number);
 	return add_after(builder, (uint16_t) number);
 }
 
@@ -302,6 +306,15 @@ const char *
 dtm_spec_list_name(const DtmSpecBuilder *builder)
 {
 	return dtm_spec_form(builder->trans.type)->list;
+}
+
+const char *
+dtm_spec_element(const DtmSpecBuilder *builder)
+{
+	const DtmStepForm *form = dtm_spec_form(builder->trans.type);
+
+	/* branches that are registered have no list */
+	return form == NULL ? "step" : form->element;
 }
 
 const char *
@@ -442,8 +455,7 @@ set_after(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 	last_branch(builder)->n_after = 0;
 	if (kind == DTM_JSON_NULL || kind == DTM_JSON_ARRAY)
 		return true;
-	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, last_step(builder), "after", after_hint,
-						   "\"after\" must be an array of step numbers");
+	return refuse_after(builder, last_step(builder), "must be an array of", "numbers");
 }
 
 static bool
@@ -556,6 +568,26 @@ check_form(DtmSpecBuilder *builder, const char *key)
 						   dtm_type_name(builder->trans.type));
 }
 
+/* "must be an array of", "step", "numbers" */
+static bool
+refuse_after(DtmSpecBuilder *builder, int step, const char *before, const char *behind)
+{
+	const DtmStepForm *form = dtm_spec_form(builder->trans.type);
+
+	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "after", form->after,
+						   "\"after\" %s %s %s", before, form->element, behind);
+}
+
+static bool
+refuse_unknown(DtmSpecBuilder *builder, int step, int64_t number)
+{
+	const DtmStepForm *form = dtm_spec_form(builder->trans.type);
+
+	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "after", form->after,
+						   "\"after\" names %s %lld, which does not exist", form->element,
+						   (long long) number);
+}
+
 static bool
 check_required(DtmSpecBuilder *builder, int step)
 {
@@ -641,17 +673,16 @@ check_order(DtmSpecBuilder *builder)
 
 		/* sorted: the last is the greatest */
 		if (branch->n_after > 0 && branch->after[branch->n_after - 1] >= trans->n_branches)
-			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, i, "after", after_hint,
-								   "\"after\" names step %d, which does not exist",
-								   (int) branch->after[branch->n_after - 1]);
+			return refuse_unknown(builder, i, branch->after[branch->n_after - 1]);
 	}
 	rc = dtm_spec_order_check(trans->branches, trans->n_branches, builder->arena, &step);
 	if (rc == DTM_NOMEM)
 		return dtm_spec_refuse(builder, DTM_SPEC_NOMEM, -1, "", NULL, "out of memory");
 	if (rc != DTM_OK)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "after",
-							   "Remove one of the references that lead back to this step.",
-							   "\"after\" forms a cycle: the step waits for itself");
+							   "Remove one of the references that lead back to it.",
+							   "\"after\" forms a cycle: the %s waits for itself",
+							   dtm_spec_element(builder));
 	return true;
 }
 

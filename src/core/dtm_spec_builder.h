@@ -60,10 +60,12 @@ extern DtmQuoted dtm_spec_quote(const char *data, size_t len);
 typedef struct DtmStepForm
 {
 	const char *list;           /* name of the argument */
+	const char *element;        /* what one of it is called */
 	const char *key[DTM_ROLES]; /* keys of the targets, NULL = no such role */
 	uint8_t required;           /* bit per DtmRole */
 	const char *example;
-	const char *keys; /* all of them, for a hint */
+	const char *keys;  /* all of them, for a hint */
+	const char *after; /* how "after" is written, for a hint */
 } DtmStepForm;
 
 /* NULL for a type whose steps cannot be submitted. */

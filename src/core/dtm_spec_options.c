@@ -220,9 +220,9 @@ dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step, const 
 	snprintf(error->hint, sizeof(error->hint), "%s", hint != NULL ? hint : "");
 
 	/* "step 2 has no ..." reads on, "step 2: "action" is ..." begins anew; a branch has no number */
-	if (step >= 0 && !dtm_trans_registers(&builder->trans) && strncmp(format, "step ", 5) != 0)
+	if (step >= 0 && !dtm_trans_registers(&builder->trans))
 		len = snprintf(error->message, sizeof(error->message),
-					   format[0] == '"' ? "step %d: " : "step %d ", step);
+					   format[0] == '"' ? "%s %d: " : "%s %d ", dtm_spec_element(builder), step);
 	va_start(args, format);
 	vsnprintf(error->message + len, sizeof(error->message) - (size_t) len, format, args);
 	va_end(args);

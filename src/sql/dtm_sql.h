@@ -40,6 +40,17 @@ extern text *dtm_sql_store(DtmSpecBuilder *builder, char *gid);
 
 extern char *dtm_sql_new_gid(void);
 
+/* ---- messages of one transaction, in order; dtm_sql_chain.c ---- */
+
+/* The message of this role after which its next one is delivered; 0 = none. */
+extern int64 dtm_chain_last(Oid owner);
+
+/* It is this one from now on, unless the current subtransaction is rolled back. */
+extern void dtm_chain_set_last(Oid owner, int64 id);
+
+/* This one was stopped: if it was the last, that is now the one it waited for, or none. */
+extern void dtm_chain_stopped(Oid owner, int64 id, int64 after);
+
 /* Throw what the builder refused: its message, field and hint with the right SQLSTATE. */
 extern void dtm_sql_spec_error(const DtmSpecError *error);
 

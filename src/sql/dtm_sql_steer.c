@@ -35,6 +35,9 @@ PG_FUNCTION_INFO_V1(dtm_sql_pause);
 PG_FUNCTION_INFO_V1(dtm_sql_resume);
 PG_FUNCTION_INFO_V1(dtm_sql_note_installed);
 
+/* Older than any transaction, and timestamps reach that far back. */
+#define MAX_PURGE_DAYS 1000000
+
 /* Text argument, or the default; cut to what a reason may be. */
 static char *
 reason_argument(FunctionCallInfo fcinfo, int n, const char *when_null)
@@ -65,10 +68,28 @@ lock_own(const char *gid, bool with_body, DtmFound *found)
 		dtm_sql_find_own(gid, with_body, found);
 }
 
+/* Messages behind one that is finished by our hand: due now, or one place further up. */
+static void
+let_followers_go(const DtmFound *found)
+{
+	int64 *followers;
+	int n = 0;
+
+	if (found->after != 0)
+		dtm_store_move_followers(found->id, found->after);
+	else
+		n = dtm_store_release(&found->id, 1, GetCurrentTimestamp(), &followers);
+	for (int i = 0; i < n; i++)
+		dtm_wake_at_commit(followers[i]);
+	dtm_chain_stopped(found->owner, found->id, found->after);
+}
+
 /* It has failed by our hand: no coordinator will say so. */
 static void
 store_failed(const char *gid, const DtmFound *found, const char *reason)
 {
+	if (found->type == DTM_TYPE_MSG)
+		let_followers_go(found);
 	dtm_store_stop(found, reason);
 	if (dtm_notify)
 		Async_Notify("dtm", psprintf("%s %s", gid, dtm_status_name(DTM_STATUS_FAILED)));
@@ -238,6 +259,10 @@ dtm_sql_purge(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"older_than\" must not be negative")));
+	if (dtm_sql_interval_ms(older) > MAX_PURGE_DAYS * (int64) (SECS_PER_DAY * 1000))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"older_than\" must not be more than %d days", MAX_PURGE_DAYS)));
 	before = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 													 TimestampTzGetDatum(GetCurrentTimestamp()),
 													 IntervalPGetDatum(older)));

@@ -156,7 +156,7 @@ walk_after(DtmSpecBuilder *builder, JsonbContainer *container)
 
 /* The interval type's input, with errors that name the step. */
 static Interval *
-read_interval(int step, char *chars)
+read_interval(const DtmSpecBuilder *builder, char *chars)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum interval = (Datum) 0;
@@ -177,7 +177,8 @@ read_interval(int step, char *chars)
 			ReThrowError(error);
 		ereport(ERROR,
 				(errcode(error->sqlerrcode),
-				 errmsg("step %d: \"request_timeout\": %s", step, error->message),
+				 errmsg("%s %d: \"request_timeout\": %s", dtm_spec_element(builder),
+						dtm_spec_step_count(builder) - 1, error->message),
 				 errhint("Give seconds, e.g. 2.5, or an interval, e.g. \"2 min\".")));
 	}
 	PG_END_TRY();
@@ -186,10 +187,11 @@ read_interval(int step, char *chars)
 
 /* A request_timeout of a step may be an interval in words, like everywhere in SQL. */
 static bool
-interval_seconds(int step, const char *chars, size_t len, const char **seconds, size_t *seconds_len)
+interval_seconds(const DtmSpecBuilder *builder, const char *chars, size_t len, const char **seconds,
+				 size_t *seconds_len)
 {
 	/* digits only would be seconds for the interval type too */
-	Interval *interval = read_interval(step, pnstrdup(chars, len));
+	Interval *interval = read_interval(builder, pnstrdup(chars, len));
 	char *result;
 
 	result = psprintf("%.3f",
@@ -217,7 +219,7 @@ walk_step(DtmSpecBuilder *builder, JsonbContainer *container)
 		(void) JsonbIteratorNext(&it, &value, true);
 		kind = value_text(&value, key_is(&key, "payload"), &chars, &len);
 		if (kind == DTM_JSON_STRING && key_is(&key, "request_timeout") &&
-			interval_seconds(dtm_spec_step_count(builder) - 1, chars, len, &chars, &len))
+			interval_seconds(builder, chars, len, &chars, &len))
 			kind = DTM_JSON_NUMBER;
 		dtm_sql_check(builder,
 					  dtm_spec_step_field(builder, key.val.string.val, key.val.string.len, kind,
@@ -258,8 +260,7 @@ dtm_sql_steps(DtmSpecBuilder *builder, Jsonb *steps, uint32_t *flags)
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
 			dtm_sql_check(builder,
 						  dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "steps",
-										  dtm_spec_step_example(builder),
-										  "step %d is not an object", step));
+										  dtm_spec_step_example(builder), "is not an object"));
 		dtm_sql_check(builder, dtm_spec_step_begin(builder));
 		walk_step(builder, value.val.binary.data);
 		step++;
@@ -417,7 +418,8 @@ dtm_sql_check_targets(DtmSpecBuilder *builder)
 
 	for (int step = 0; step < dtm_spec_step_count(builder); step++)
 	{
-		char *prefix = psprintf("step %d: ", dtm_spec_step_number(builder, step));
+		char *prefix =
+			psprintf("%s %d: ", dtm_spec_element(builder), dtm_spec_step_number(builder, step));
 
 		for (int role = 0; role < DTM_ROLES; role++)
 		{

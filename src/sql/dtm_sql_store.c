@@ -150,6 +150,14 @@ check_gid(const char *gid)
 						 DTM_MAX_GID_LEN)));
 }
 
+/* One of those that are delivered one after the other: neither delayed nor prepared. */
+static bool
+is_chained(const DtmTrans *trans)
+{
+	return trans->type == DTM_TYPE_MSG && trans->query_url.len == 0 &&
+		trans->start_at <= trans->created_at;
+}
+
 static bool
 waits_for_submit(const DtmTrans *trans)
 {
@@ -164,32 +172,46 @@ insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
 {
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next_run_at;
 	DtmTrans trans;
+	DtmNewTrans row;
 	DtmStoreScope scope;
-	int64 id;
-	bool stored;
-	Oid owner = GetUserId();
+	DtmStored stored;
+	bool chained;
 
 	memset(&trans, 0, sizeof(trans));
 	trans.created_at = now;
 	if (dtm_spec_unpack(spec, spec_len, &arena, &trans) != DTM_OK)
 		elog(ERROR, "the packed transaction cannot be read back");
+	chained = is_chained(&trans);
+
+	memset(&row, 0, sizeof(row));
+	row.gid = gid;
+	row.gid_given = gid_given;
+	row.type = trans.type;
+	row.status = trans.status;
+	row.owner = GetUserId();
+	row.created_at = now;
 
 	/* what waits for its submit has a deadline first, which the coordinator knows */
-	next_run_at = waits_for_submit(&trans) ? now : trans.start_at;
+	row.next_run_at = waits_for_submit(&trans) ? now : trans.start_at;
+	row.after = chained ? dtm_chain_last(row.owner) : 0;
+	row.spec = spec;
+	row.spec_len = spec_len;
 
 	dtm_store_begin(&scope);
-	id = dtm_store_next_id();
-	stored = dtm_store_insert(id, gid, gid_given, trans.type, trans.status, owner, now, next_run_at,
-							  spec, spec_len);
+	row.id = dtm_store_next_id();
+	stored = dtm_store_insert(&row);
 	dtm_store_end(&scope);
-	if (stored)
-	{
-		dtm_wake_at_commit(id);
-		warn_when_not_driven();
-	}
-	return stored;
+	if (stored == DTM_STORED_TAKEN)
+		return false;
+	if (chained)
+		dtm_chain_set_last(row.owner, row.id);
+
+	/* whoever finishes the one before it will announce it */
+	if (stored == DTM_STORED_DUE)
+		dtm_wake_at_commit(row.id);
+	warn_when_not_driven();
+	return true;
 }
 
 text *

@@ -145,6 +145,21 @@ put_op(ReturnSetInfo *rsinfo, const DtmBranch *branch, DtmRole role)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+/* The check-back of a msg, the function of a workflow. */
+static void
+put_query(ReturnSetInfo *rsinfo, const DtmTrans *trans)
+{
+	DtmBranch query;
+
+	dtm_branch_init(&query);
+	query.branch_id.data = "00";
+	query.branch_id.len = 2;
+	query.op[DTM_ROLE_FORWARD] = trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW;
+	query.url[DTM_ROLE_FORWARD] = trans->query_url;
+	query.state[DTM_ROLE_FORWARD] = trans->query;
+	put_op(rsinfo, &query, DTM_ROLE_FORWARD);
+}
+
 Datum
 dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 {
@@ -157,6 +172,8 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 	if (!dtm_sql_try_unpack(PG_GETARG_BYTEA_PP(1), PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_PP(2),
 							PG_GETARG_TIMESTAMPTZ(0), &trans))
 		return (Datum) 0;
+	if (trans.query_url.len > 0)
+		put_query(rsinfo, &trans);
 	for (int i = 0; i < trans.n_branches; i++)
 	{
 		DtmBranch *branch = &trans.branches[i];

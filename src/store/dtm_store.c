@@ -104,43 +104,62 @@ claim_node(void)
 		dtm_plan_execute(PLAN_CLAIM, values, NULL, false, false);
 }
 
-bool
-dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type, DtmStatus status,
-				 Oid owner, TimestampTz created_at, TimestampTz next_run_at, const char *spec,
-				 size_t spec_len)
+/* Its row of dtm.live, when the one to wait for is unfinished; false when it is not there. */
+static bool
+insert_follower(const DtmNewTrans *trans)
 {
-	bytea *bytes = palloc(VARHDRSZ + spec_len);
-	Datum trans[6];
+	Datum values[4];
+
+	values[0] = Int64GetDatum(trans->id);
+	values[1] = Int16GetDatum((int16) trans->status);
+	values[2] = TimestampTzGetDatum(trans->created_at);
+	values[3] = Int64GetDatum(trans->after);
+	return dtm_plan_execute(PLAN_INSERT_FOLLOWER, values, NULL, false, true) > 0;
+}
+
+static void
+insert_due(const DtmNewTrans *trans)
+{
 	Datum live[4];
 
-	claim_node();
-	SET_VARSIZE(bytes, VARHDRSZ + spec_len);
-	memcpy(VARDATA(bytes), spec, spec_len);
-
-	trans[0] = Int64GetDatum(id);
-	trans[1] = CStringGetTextDatum(gid);
-	trans[2] = Int16GetDatum((int16) type);
-	trans[3] = ObjectIdGetDatum(owner);
-	trans[4] = TimestampTzGetDatum(created_at);
-	trans[5] = PointerGetDatum(bytes);
-	if (dtm_plan_execute(gid_given ? PLAN_INSERT_TRANS_GIVEN : PLAN_INSERT_TRANS, trans, NULL,
-						 false, false) == 0)
-		return false;
-
-	live[0] = Int64GetDatum(id);
-	live[1] = Int16GetDatum((int16) status);
-	live[2] = TimestampTzGetDatum(next_run_at);
-	live[3] = TimestampTzGetDatum(created_at);
+	live[0] = Int64GetDatum(trans->id);
+	live[1] = Int16GetDatum((int16) trans->status);
+	live[2] = TimestampTzGetDatum(trans->next_run_at);
+	live[3] = TimestampTzGetDatum(trans->created_at);
 	dtm_plan_execute(PLAN_INSERT_LIVE, live, NULL, false, false);
 
 	/* the coordinator would only get to it with its next sweep if a crash kept it from noting the time */
-	if (next_run_at > created_at)
+	if (trans->next_run_at > trans->created_at)
 	{
 		Datum timer[2] = {live[2], live[0]};
 
 		dtm_plan_execute(PLAN_TIMER_ONE, timer, NULL, false, false);
 	}
-	return true;
+}
+
+DtmStored
+dtm_store_insert(const DtmNewTrans *trans)
+{
+	bytea *bytes = palloc(VARHDRSZ + trans->spec_len);
+	Datum values[6];
+
+	claim_node();
+	SET_VARSIZE(bytes, VARHDRSZ + trans->spec_len);
+	memcpy(VARDATA(bytes), trans->spec, trans->spec_len);
+
+	values[0] = Int64GetDatum(trans->id);
+	values[1] = CStringGetTextDatum(trans->gid);
+	values[2] = Int16GetDatum((int16) trans->type);
+	values[3] = ObjectIdGetDatum(trans->owner);
+	values[4] = TimestampTzGetDatum(trans->created_at);
+	values[5] = PointerGetDatum(bytes);
+	if (dtm_plan_execute(trans->gid_given ? PLAN_INSERT_TRANS_GIVEN : PLAN_INSERT_TRANS, values,
+						 NULL, false, false) == 0)
+		return DTM_STORED_TAKEN;
+	if (trans->after != 0 && insert_follower(trans))
+		return DTM_STORED_WAITING;
+	insert_due(trans);
+	return DTM_STORED_DUE;
 }
 
 /* A varlena column of the result, copied out of SPI's memory; NULL for NULL. */
@@ -229,10 +248,15 @@ dtm_store_lock(int64 id, DtmFound *found)
 	exists = dtm_plan_execute(PLAN_LOCK, values, NULL, false, true) > 0;
 	if (exists)
 	{
+		bool isnull;
+		Datum after;
+
 		found->status = (DtmStatus) DatumGetInt16(dtm_plan_value(0, 1, NULL));
 		found->parked = DatumGetBool(dtm_plan_value(0, 2, NULL));
 		found->state = (bytea *) copy_varlena(3, caller);
 		found->reason = copy_text(4, caller);
+		after = dtm_plan_value(0, 5, &isnull);
+		found->after = isnull ? 0 : DatumGetInt64(after);
 	}
 	dtm_store_end(&scope);
 	return exists;

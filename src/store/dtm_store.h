@@ -36,13 +36,31 @@ extern void dtm_store_end(DtmStoreScope *scope);
 
 /* ---- submitting (backends) ---- */
 
-/*
- * Store a new transaction; false when the gid is taken (only looked for when
- * the gid was given by the user).  The rows become visible with the commit.
- */
-extern bool dtm_store_insert(int64 id, const char *gid, bool gid_given, DtmTransType type,
-							 DtmStatus status, Oid owner, TimestampTz created_at,
-							 TimestampTz next_run_at, const char *spec, size_t spec_len);
+/* What is stored of a new transaction. */
+typedef struct DtmNewTrans
+{
+	int64 id;
+	const char *gid;
+	bool gid_given; /* by the user: it may be taken */
+	DtmTransType type;
+	DtmStatus status;
+	Oid owner;
+	TimestampTz created_at;
+	TimestampTz next_run_at;
+	int64 after; /* it waits until this one has finished; 0 = it does not wait */
+	const char *spec;
+	size_t spec_len;
+} DtmNewTrans;
+
+typedef enum DtmStored
+{
+	DTM_STORED_DUE,     /* for its coordinator, at next_run_at */
+	DTM_STORED_WAITING, /* for "after" */
+	DTM_STORED_TAKEN    /* no: the gid is taken */
+} DtmStored;
+
+/* Store a new transaction.  The rows become visible with the commit. */
+extern DtmStored dtm_store_insert(const DtmNewTrans *trans);
 extern int64 dtm_store_next_id(void);
 
 /* ---- looking up one transaction (backends) ---- */
@@ -61,6 +79,7 @@ typedef struct DtmFound
 	bytea *state;  /* or NULL */
 	char *reason;  /* or NULL */
 	Jsonb *result; /* or NULL */
+	int64 after;   /* the message it waits for, 0 = none; known once it is locked */
 } DtmFound;
 
 /*
@@ -70,8 +89,8 @@ typedef struct DtmFound
 extern bool dtm_store_find(const char *gid, bool with_body, DtmFound *found);
 
 /*
- * Lock the row of an unfinished transaction, and take status, state and
- * reason from it anew; false when it is finished.
+ * Lock the row of an unfinished transaction, and take status, state, reason
+ * and after from it anew; false when it is finished.
  */
 extern bool dtm_store_lock(int64 id, DtmFound *found);
 
@@ -138,6 +157,18 @@ extern char *dtm_store_text(const char *bytes, size_t len);
 
 /* Likewise of bytes that are UTF-8 if they are text at all; in a transaction. */
 extern char *dtm_store_text_of_wire(const char *bytes, size_t len);
+
+/* ---- messages that wait for others (backends, coordinator); dtm_store_follow.c ---- */
+
+/*
+ * These have finished: who waits for one of them is due now, with the same
+ * commit.  Returns how many there are; *followers: their ids, in the current
+ * context, for the caller to wake at the commit.
+ */
+extern int dtm_store_release(const int64 *finished, int n, TimestampTz now, int64 **followers);
+
+/* This one is finished before its turn: who waits for it waits for "after" from now on. */
+extern void dtm_store_move_followers(int64 finished, int64 after);
 
 /* ---- topics (backends); dtm_store_topic.c ---- */
 

@@ -57,6 +57,29 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"INSERT INTO dtm.live (id, status, next_run_at, updated_at) VALUES ($1, $2, $3, $4)",
 		4, {INT8OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
+	[PLAN_INSERT_FOLLOWER] = {
+		"INSERT INTO dtm.live (id, status, next_run_at, updated_at, after_id)"
+		" SELECT $1, $2, 'infinity', $3, l.id FROM dtm.live AS l"
+		" WHERE l.id OPERATOR(pg_catalog.=) $4",
+		4, {INT8OID, INT2OID, TIMESTAMPTZOID, INT8OID}
+	},
+	[PLAN_FOLLOWERS] = {
+		"SELECT l.id FROM dtm.live AS l WHERE l.after_id OPERATOR(pg_catalog.=) ANY ($1)"
+		" AND l.next_run_at OPERATOR(pg_catalog.=) 'infinity'",
+		1, {INT8ARRAYOID}
+	},
+	[PLAN_RELEASE] = {
+		"UPDATE dtm.live SET next_run_at = $2"
+		" WHERE after_id OPERATOR(pg_catalog.=) ANY ($1)"
+		" AND next_run_at OPERATOR(pg_catalog.=) 'infinity' RETURNING id",
+		2, {INT8ARRAYOID, TIMESTAMPTZOID}
+	},
+	[PLAN_MOVE_FOLLOWERS] = {
+		"UPDATE dtm.live SET after_id = $2"
+		" WHERE after_id OPERATOR(pg_catalog.=) ANY ($1)"
+		" AND next_run_at OPERATOR(pg_catalog.=) 'infinity'",
+		2, {INT8ARRAYOID, INT8OID}
+	},
 	[PLAN_FIND] = {
 		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"
 		" t.created_at, t.xmin, coalesce(l.parked, false), coalesce(l.xmin, t.xmin)"
@@ -77,7 +100,9 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		1, {TEXTOID}
 	},
 	[PLAN_LOCK] = {
-		"SELECT l.status, l.parked, l.state, l.reason FROM dtm.live AS l"
+		"SELECT l.status, l.parked, l.state, l.reason,"
+		" CASE WHEN l.next_run_at OPERATOR(pg_catalog.=) 'infinity' THEN l.after_id END"
+		" FROM dtm.live AS l"
 		" WHERE l.id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 		1, {INT8OID}
 	},

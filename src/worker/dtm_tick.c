@@ -24,6 +24,7 @@
 #include "dtm_compat.h"
 #include "dtm_coordinator.h"
 #include "dtm_settings.h"
+#include "dtm_wake.h"
 
 #define RETRY_WRITE_US 100000         /* after a row lock was in the way */
 #define MAX_CONTEXT_SIZE (128 * 1024) /* of a transaction that keeps failing quickly */
@@ -172,6 +173,9 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 			apply_kind(tick, held, DTM_EVENT_RETRY);
 		return;
 	}
+	/* its turn comes when the message before it has finished */
+	if (TIMESTAMP_IS_NOEND(row->next_run_at) && !retry)
+		return;
 	held = dtm_held_add(c, row, &problem);
 	if (held == NULL)
 	{
@@ -277,6 +281,24 @@ releases(const Tick *tick, const DtmHeld *held)
 		held->next_at > tick->now + DTM_LONG_WAIT_US;
 }
 
+/* Messages that wait for one of these are due by the same commit, which tells their coordinators. */
+static void
+release_followers(const Tick *tick, DtmProgress **finished, int n)
+{
+	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
+	int64 *followers;
+	int n_ids = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (finished[i]->type == DTM_TYPE_MSG && finished[i]->written)
+			ids[n_ids++] = finished[i]->id;
+	}
+	n = dtm_store_release(ids, n_ids, tick->now, &followers);
+	for (int i = 0; i < n; i++)
+		dtm_wake_at_commit(followers[i]);
+}
+
 /* Write what some of the touched ones came to; true when it must be durable. */
 static bool
 write_changes(Tick *tick, DtmHeld **list, int n)
@@ -305,6 +327,7 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 	dtm_store_progress(progress, n_progress);
 	dtm_held_write_answers(list, n);
 	dtm_store_finish(finish, n_finish);
+	release_followers(tick, finish, n_finish);
 
 	/* not of what dtm_stop() finished meanwhile: that says so itself */
 	for (int i = 0; i < n && dtm_notify; i++)

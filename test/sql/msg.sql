@@ -180,7 +180,7 @@ SELECT dtm_msg_prepare('[{"action": "sql:note"}]', 'sql:committed', 'late', dela
 SELECT dtm_submit('late');
 SELECT dtm_wait('late', '50 ms');
 SELECT dtm_wait('late');
-SELECT started_at - t.created_at >= '300 ms', started_at - t.created_at < '5 s' FROM dtm.branches AS b JOIN dtm.transactions AS t USING (gid) WHERE gid = 'late';
+SELECT started_at - t.created_at >= '300 ms', started_at - t.created_at < '5 s' FROM dtm.branches AS b JOIN dtm.transactions AS t USING (gid) WHERE gid = 'late' AND op = 'action';
 
 -- aborted
 TRUNCATE log;
@@ -206,6 +206,33 @@ SELECT payload, context, who = current_user FROM asked ORDER BY n;
 SELECT rollback_reason FROM dtm.transactions WHERE gid = 'asked-no';
 SELECT count(*) FROM dtm.barrier WHERE gid LIKE 'asked-%' AND branch_id = '00';
 SELECT branch_id, op, target, outcome FROM dtm_timeline('asked-yes');
+-- the check-back is a row of its own, of prepared messages
+SELECT gid, op, url, status, attempts, started_at IS NOT NULL, finished_at IS NOT NULL, last_error FROM dtm.branches
+WHERE branch_id = '00' AND gid IN ('order', 'then', 'gone', 'asked-yes', 'asked-no') ORDER BY gid;
+-- dtm_retry asks now, and leaves the delay as it is
+INSERT INTO local_part VALUES ('now', 'later'), ('now-no', 'no');
+SELECT dtm_msg_prepare(format('[{"action": "sql:note", "payload": "%s"}]', g)::jsonb, 'sql:committed', g, delay => '1 day', timeout_to_fail => '1 day', retry_interval => '50 ms')
+FROM unnest(ARRAY['now', 'now-no']) AS g;
+SELECT dtm_wait('now', '100 ms');
+SELECT dtm_retry('now'), dtm_retry('now-no');
+SELECT dtm_wait('now-no');
+-- what it asked and got no answer to is asked again, as after the time-out
+DO $$ BEGIN
+	FOR i IN 1 .. 600 LOOP
+		EXIT WHEN (SELECT attempts > 1 FROM dtm.branches WHERE gid = 'now' AND branch_id = '00');
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+END $$;
+SELECT op, status, attempts > 1, last_error FROM dtm.branches WHERE gid = 'now' AND branch_id = '00';
+UPDATE local_part SET says = 'yes' WHERE gid = 'now';
+DO $$ BEGIN
+	FOR i IN 1 .. 600 LOOP
+		EXIT WHEN dtm_status('now') = 'submitted';
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+END $$;
+SELECT branches('now'), next_run_at > now() + '23 hours' FROM dtm.transactions WHERE gid = 'now';
+SELECT dtm_stop('now');
 -- one that nobody knows is stuck, and says so; what the owner knows still counts
 UPDATE local_part SET says = 'yes' WHERE gid = 'asked-later';
 SELECT dtm_wait('asked-later');

@@ -359,6 +359,8 @@ SELECT refused($$ SELECT dtm_purge('-1 s') $$);
 SELECT refused($$ SELECT dtm_purge('-1 month') $$);
 SELECT refused($$ SELECT dtm_purge('1 day -25 hours') $$);
 SELECT refused($$ SELECT dtm_purge('170000000 years') $$);
+SELECT refused($$ SELECT dtm_purge('300000 years') $$);
+SELECT refused($$ SELECT dtm_purge('2700 years') $$);
 SELECT refused($$ SELECT dtm_grant(NULL) $$);
 SELECT refused($$ SELECT dtm_grant('regress_no_such_role') $$);
 SELECT refused($$ SELECT dtm_grant('public') $$);

@@ -66,11 +66,11 @@ my $three = 'action 01, action 02, action 03';
 # ---- S11: all goes well
 
 prepare('s11');
-is(branches('s11'), '01 prepared, 02 prepared, 03 prepared', 'S11: prepared, with its branches');
+is(branches('s11'), '00 prepared, 01 prepared, 02 prepared, 03 prepared', 'S11: prepared, with its branches');
 shop(local_part('s11') . ' COMMIT');
 is(value("SELECT dtm_submit('s11')"), 'submitted', 'S11: submitted');
 wait_status($node, 's11', 'succeed');
-is(branches('s11'), '01 succeed, 02 succeed, 03 succeed', 'S11: three branches');
+is(branches('s11'), '00 prepared, 01 succeed, 02 succeed, 03 succeed', 'S11: three branches; the check-back was not needed');
 is(delivered('s11'), $three, 'S11: three deliveries');
 is(shop("SELECT count(DISTINCT x) FROM (SELECT xmin::text AS x FROM orders WHERE gid = 's11' UNION ALL"
 	  . " SELECT xmin::text FROM stock UNION ALL SELECT xmin::text FROM dtm.barrier"
@@ -82,7 +82,7 @@ is(books(), '98 1', 'S11: the books');
 # the local part fails: the client aborts, and nothing is delivered
 prepare('s11-abort');
 is(value("SELECT dtm_abort('s11-abort', 'no stock')"), 'failed', 'aborted');
-is(branches('s11-abort'), '01 prepared, 02 prepared, 03 prepared', 'no branch was called');
+is(branches('s11-abort'), '00 prepared, 01 prepared, 02 prepared, 03 prepared', 'no branch was called');
 is(value("SELECT rollback_reason FROM dtm.transactions WHERE gid = 's11-abort'"), 'no stock', 'the reason is kept');
 
 # ---- S12: the client dies after its commit
@@ -97,6 +97,8 @@ is(($service->calls(path => '/query_prepared', gid => 's12'))[0]{method} . ' '
 	  . ($service->calls(path => '/query_prepared', gid => 's12'))[0]{query_string},
 	'GET branch_id=00&gid=s12&op=msg&trans_type=msg', 'S12: how it is asked');
 is(asked('s12'), 1, 'S12: asked once');
+is(value("SELECT concat_ws(' ', op, url, status, attempts) FROM dtm.branches WHERE gid = 's12' AND branch_id = '00'"),
+	'msg ' . $service->url('/query_prepared') . ' succeed 1', 'S12: and it is a row of dtm.branches');
 is(delivered('s12'), $three, 'S12: three deliveries');
 is(books(), '96 2', 'S12: one more order');
 
@@ -176,8 +178,9 @@ BEGIN
 		PERFORM dtm_fail('the local part did not commit');
 	END IF;
 END $$});
-prepare($_, 'sql:shop_committed', "timeout_to_fail => '300 ms'") for 'sql-yes', 'sql-no';
+# the local part first: a slow machine must not be asked before it
 shop(local_part('sql-yes') . ' COMMIT');
+prepare($_, 'sql:shop_committed', "timeout_to_fail => '300 ms'") for 'sql-yes', 'sql-no';
 wait_status($node, 'sql-yes', 'succeed');
 wait_status($node, 'sql-no', 'failed');
 is(delivered('sql-yes') . delivered('sql-no'), $three, 'sql: check-backs decide as those over HTTP');

@@ -63,6 +63,17 @@ sub query
 # What psql wrote to stderr so far.
 sub errors { return $_[0]->{err}; }
 
+# The client dies without a word.
+sub kill
+{
+	my ($self) = @_;
+
+	$self->{run}->signal('KILL');
+	eval { $self->{run}->finish };
+	delete $self->{run};
+	return;
+}
+
 # Also when the server has gone already.
 sub quit
 {

@@ -59,6 +59,7 @@ typedef struct World
 	bool done[WORLD_BRANCHES + 1][DTM_ROLES];
 	bool out[WORLD_BRANCHES + 1][DTM_ROLES]; /* a call is under way */
 	bool stopped;
+	bool retried;     /* somebody did not want to wait */
 	bool rolled_back; /* the decision to roll back is durable */
 
 	size_t used;           /* of memory */
@@ -383,7 +384,7 @@ world_check_call(World *w, const DtmCall *call)
 				  w->trans.query_url.len > 0,
 			  "query while %s", dtm_status_name(w->trans.status));
 		HOLDS(w,
-			  w->trans.type != DTM_TYPE_MSG ||
+			  w->trans.type != DTM_TYPE_MSG || w->retried ||
 				  (w->trans.timeout_to_fail_ms > 0 &&
 				   w->now - w->trans.created_at >= w->trans.timeout_to_fail_ms * 1000),
 			  "query before the time-out");
@@ -577,6 +578,7 @@ world_event(World *w, DtmEventKind kind, WorldCrash crash, bool lose)
 {
 	DtmEvent event = {.kind = kind, .reason = test_text("asked for")};
 
+	w->retried = w->retried || kind == DTM_EVENT_RETRY;
 	return world_handle(w, &event, crash, lose);
 }
 

@@ -92,6 +92,37 @@ test_msg(void)
 		fixture_free(&f);
 	}
 
+	/* a RETRY does not wait for the time-out, and leaves the delay as it is; repeats go on from there */
+	fixture_init(&f, DTM_TYPE_MSG, 0, 1);
+	f.trans.timeout_to_fail_ms = 60000;
+	f.trans.start_at = FIXTURE_EPOCH + 90 * SECOND;
+	f.now += SECOND;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "");
+	fixture_event(&f, DTM_EVENT_RETRY, "");
+	CHECK_STR(fixture_calls(&f), "msg");
+	CHECK(f.plan.changed);
+	CHECK_INT(f.trans.hurried_at, 0);
+	fixture_result(&f, QUERY, FWD, LATER, "");
+	CHECK_INT(f.plan.next_at, f.now + 10 * SECOND);
+	f.now = f.plan.next_at;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "msg");
+	fixture_result(&f, QUERY, FWD, OK, "");
+	CHECK_INT(f.trans.status, DTM_STATUS_SUBMITTED);
+	CHECK_STR(fixture_calls(&f), "");
+	CHECK_INT(f.plan.next_at, FIXTURE_EPOCH + 90 * SECOND);
+	fixture_free(&f);
+
+	/* not even for one that never comes */
+	fixture_init(&f, DTM_TYPE_MSG, 0, 1);
+	f.trans.timeout_to_fail_ms = 0;
+	fixture_wake(&f);
+	CHECK_INT(f.plan.next_at, DTM_TIME_NEVER);
+	fixture_event(&f, DTM_EVENT_RETRY, "");
+	CHECK_STR(fixture_calls(&f), "msg");
+	fixture_free(&f);
+
 	/* without a target the back-check succeeds */
 	fixture_init(&f, DTM_TYPE_MSG, 0, 1);
 	f.trans.timeout_to_fail_ms = 3000;

@@ -727,9 +727,6 @@ test_refuse(void)
 	CHECK_STR(dtm_spec_error(b)->message, "step 3: \"f\" is odd");
 	CHECK_STR(dtm_spec_error(b)->hint, "");
 	b = begin();
-	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, 3, "f", NULL, "step %d is odd", 3));
-	CHECK_STR(dtm_spec_error(b)->message, "step 3 is odd");
-	b = begin();
 	CHECK(!dtm_spec_refuse(b, DTM_SPEC_INVALID, -1, "f", NULL, "all is odd"));
 	CHECK_STR(dtm_spec_error(b)->message, "all is odd");
 }

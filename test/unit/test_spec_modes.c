@@ -214,26 +214,26 @@ static void
 test_tcc_refused(void)
 {
 	refused(DTM_TYPE_TCC, "[{\"confirm\": \"\", \"cancel\": \"\"}]", "try",
-			"step 0 has no \"try\"");
+			"branch 0 has no \"try\"");
 	refused(DTM_TYPE_TCC, "[{\"try\": \"\", \"cancel\": \"\"}]", "confirm",
-			"step 0 has no \"confirm\"");
+			"branch 0 has no \"confirm\"");
 	refused(DTM_TYPE_TCC,
 			"[{\"try\": \"\", \"confirm\": \"\", \"cancel\": \"\"},"
 			" {\"try\": \"\", \"confirm\": \"\", \"cancel\": null}]",
-			"cancel", "step 1 has no \"cancel\"");
+			"cancel", "branch 1 has no \"cancel\"");
 	refused(DTM_TYPE_TCC, "[{\"action\": \"\"}]", "action",
-			"step 0: \"action\" is not for a tcc transaction");
+			"branch 0: \"action\" is not for a tcc transaction");
 	refused(DTM_TYPE_TCC, "[{\"try\": \"\", \"confirm\": 1, \"cancel\": \"\"}]", "confirm",
-			"step 0: \"confirm\" must be a string");
+			"branch 0: \"confirm\" must be a string");
 	refused(DTM_TYPE_TCC, "[{\"try\": \"\", \"confirm\": \"\", \"cancel\": \"ftp://a/\"}]",
-			"cancel", "step 0: \"cancel\" has an unknown scheme: \"ftp://a/\"");
+			"cancel", "branch 0: \"cancel\" has an unknown scheme: \"ftp://a/\"");
 	refused(DTM_TYPE_TCC,
 			"[{\"try\": \"\", \"confirm\": \"\", \"cancel\": \"\", \"after\": [1]},"
 			" {\"try\": \"\", \"confirm\": \"\", \"cancel\": \"\", \"after\": [0]}]",
-			"after", "step 0: \"after\" forms a cycle: the step waits for itself");
+			"after", "branch 0: \"after\" forms a cycle: the branch waits for itself");
 	refused(DTM_TYPE_TCC, "[]", "branches", "\"branches\" is empty");
 	refused(DTM_TYPE_TCC, "{\"steps\": []}", "branches", "\"branches\" is not an array");
-	refused(DTM_TYPE_TCC, "[1]", "branches", "step 0 is not an object");
+	refused(DTM_TYPE_TCC, "[1]", "branches", "branch 0 is not an object");
 }
 
 /* A target given and taken back by null counts as missing. */
