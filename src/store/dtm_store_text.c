@@ -15,6 +15,16 @@
 
 #include "dtm_store.h"
 
+static void
+keep_ascii(char *chars, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+	{
+		if (chars[i] == '\0' || IS_HIGHBIT_SET(chars[i]))
+			chars[i] = '?';
+	}
+}
+
 char *
 dtm_store_text(const char *bytes, size_t len)
 {
@@ -24,13 +34,7 @@ dtm_store_text(const char *bytes, size_t len)
 		memcpy(chars, bytes, len);
 	chars[len] = '\0';
 	if (!pg_verify_mbstr(GetDatabaseEncoding(), chars, (int) len, true))
-	{
-		for (size_t i = 0; i < len; i++)
-		{
-			if (chars[i] == '\0' || IS_HIGHBIT_SET(chars[i]))
-				chars[i] = '?';
-		}
-	}
+		keep_ascii(chars, len);
 	return chars;
 }
 
@@ -62,8 +66,15 @@ dtm_store_text_of_wire(const char *bytes, size_t len)
 	{
 		char *converted = from_utf8(bytes, len);
 
-		if (converted != NULL)
-			return converted;
+		/* the bytes would pass for other characters of a one-byte encoding */
+		if (converted == NULL)
+		{
+			converted = palloc(len + 1);
+			memcpy(converted, bytes, len);
+			converted[len] = '\0';
+			keep_ascii(converted, len);
+		}
+		return converted;
 	}
 	return dtm_store_text(bytes, len);
 }

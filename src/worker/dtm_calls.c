@@ -480,9 +480,8 @@ outcome_of_done(const DtmHttpDone *done)
 	return outcome == DTM_OUTCOME_SUCCESS ? DTM_OUTCOME_ERROR : outcome;
 }
 
-/* What a step of a workflow answered is kept for the function that asked. */
-static bool
-wants_answer(const DtmHeld *held, const DtmEvent *event)
+bool
+dtm_calls_wants_answer(const DtmHeld *held, const DtmEvent *event)
 {
 	return held->trans.type == DTM_TYPE_WORKFLOW && event->kind == DTM_EVENT_RESULT &&
 		event->outcome == DTM_OUTCOME_SUCCESS && event->role == DTM_ROLE_FORWARD &&
@@ -532,7 +531,7 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 		event.reason = event_text(c, reason, strlen(reason));
 	if (event.outcome == DTM_OUTCOME_FAILURE)
 		event.body = body_of_reason(c, reason);
-	if (wants_answer(held, &event))
+	if (dtm_calls_wants_answer(held, &event))
 		event.answer = event_text(c, done->body, done->body_len);
 	dtm_calls_add_event(c, held, &event);
 

@@ -234,6 +234,9 @@ extern void dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEve
 
 extern void dtm_calls_add_event(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
 
+/* What a step of a workflow answered is kept (event->answer) for the function that asked. */
+extern bool dtm_calls_wants_answer(const DtmHeld *held, const DtmEvent *event);
+
 /* ---- dtm_work.c ---- */
 
 /* Ids to load in a tick, each once; retry: what waits in them is due now. */

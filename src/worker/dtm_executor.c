@@ -487,9 +487,7 @@ record_run(const DtmTask *task, MemoryContext context, ErrorData **error)
 		return false;
 	PG_TRY();
 	{
-		enable_timeout_after(STATEMENT_TIMEOUT, task->timeout_ms);
 		goes_on = dtm_workflow_record();
-		disable_timeout(STATEMENT_TIMEOUT, false);
 	}
 	PG_CATCH();
 	{
@@ -511,7 +509,8 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	char reason[DTM_TASK_REASON];
 
 	reason[0] = '\0';
-	pgstat_report_activity(STATE_RUNNING, "dtm: sql branch");
+	pgstat_report_activity(STATE_RUNNING,
+						   task.op == DTM_OP_WORKFLOW ? "dtm: workflow" : "dtm: sql branch");
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{

@@ -86,6 +86,18 @@ is(value("SELECT dtm_result('answers') - 6"),
 is(value("SELECT length(dtm_result('answers')->6->>'big')"), '30000', 'a long answer is kept whole');
 is(scalar($service->calls(gid => 'answers')), 7, 'each step is called once, however often the function runs');
 
+# in another encoding: converted, or ? for what does not exist there
+value(q{CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+install_extension($node, 'latin');
+$service->script('/latin', { then => { body => "\x{c4}" } });
+$service->script('/snow', { then => { body => "\x{2603}!" } });
+$node->safe_psql('latin', qq{CREATE FUNCTION answers(data jsonb) RETURNS jsonb LANGUAGE sql AS
+	\$\$ SELECT dtm_call('$url/latin') || dtm_call('$url/snow') \$\$});
+$node->safe_psql('latin', q{SELECT dtm_workflow_submit('answers', gid => 'latin')});
+wait_status($node, 'latin', 'succeed', dbname => 'latin');
+is($node->safe_psql('latin', q{SELECT encode(convert_to(dtm_result('latin')::text, 'UTF8'), 'escape')}),
+	'["\\303\\204", "???!"]', 'answers in a database of another encoding');
+
 # what is sent: payload, headers, the parameters of the step
 workflow('sends', <<'BODY');
 BEGIN
