@@ -39,15 +39,18 @@ override with_llvm = no
 
 LIBS_CFLAGS := $(shell pkg-config --cflags libcurl jansson)
 SHLIB_LINK = $(shell pkg-config --libs libcurl jansson)
+# the libpq that belongs to the server; $(libpq) is PGXS's
+SHLIB_LINK_INTERNAL = $(libpq)
 
 DTM_INCLUDES = -Isrc -Isrc/core -Isrc/net -Isrc/store -Isrc/worker -Isrc/sql
-LOWER_INCLUDES = -Isrc/core -Isrc/net $(LIBS_CFLAGS)
+# libpq-fe.h is not among the server's headers: those stay out of reach
+LOWER_INCLUDES = -Isrc/core -Isrc/net $(LIBS_CFLAGS) -I$(libpq_srcdir)
 STRICT = -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wvla -Wpointer-arith
 
 # Above the line: PostgreSQL's headers and its calling convention (every
 # function takes fcinfo, used or not) do not pass -Wextra as a whole.
-PG_CPPFLAGS = $(DTM_INCLUDES) $(LIBS_CFLAGS)
+PG_CPPFLAGS = $(DTM_INCLUDES) $(LIBS_CFLAGS) -I$(libpq_srcdir)
 PG_CFLAGS = $(STRICT) -Wno-declaration-after-statement -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type -MMD -MP
 
@@ -106,7 +109,7 @@ HISTORIES_SANITIZED ?= 50000
 
 TEST_CFLAGS = $(STRICT) -g -fno-omit-frame-pointer -D_GNU_SOURCE -MMD -MP $(LOWER_INCLUDES) -Itest/unit
 SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
-TEST_LIBS = $(SHLIB_LINK) -lm -lpthread
+TEST_LIBS = $(SHLIB_LINK) $(libpq) -lm -lpthread
 
 SAN_LIB_OBJS = $(patsubst %.c,$(BUILD)/san/%.o,$(CORE_SRCS) $(NET_SRCS) $(UNIT_HELPERS))
 FAST_LIB_OBJS = $(patsubst %.c,$(BUILD)/fast/%.o,$(CORE_SRCS) $(UNIT_HELPERS))

@@ -50,7 +50,7 @@ for file in $(find src -name '*.c' -o -name '*.h' | sort); do
 			name=${header//[<>]/}
 			if [ "$own" -eq 0 ] && ! [[ $name =~ ^($core_system)\.h$ ]]; then
 				complain "$file:$line: src/core includes <$name>: no I/O, no clock, no library"
-			elif [ "$own" -eq 1 ] && [[ $name =~ ^(postgres|libpq|utils/|catalog/|nodes/|storage/|executor/|fmgr|miscadmin) ]]; then
+			elif [ "$own" -eq 1 ] && [[ $name =~ ^(postgres|libpq/|utils/|catalog/|nodes/|storage/|executor/|fmgr|miscadmin) ]]; then
 				complain "$file:$line: includes <$name> of PostgreSQL below the line"
 			fi
 		fi

@@ -11,7 +11,7 @@ export LC_ALL=C
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "install-deps: not a Debian system; install by hand: make, gcc, clang, clang-format," >&2
-	echo "PostgreSQL with its server headers, libcurl, jansson, pkg-config, perl with IPC::Run," >&2
+	echo "PostgreSQL with its server headers and libpq, libcurl, jansson, pkg-config, perl with IPC::Run," >&2
 	echo "python3 with psycopg2" >&2
 	exit 0
 fi

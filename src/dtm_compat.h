@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_database.h"
+#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_proc.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -76,10 +77,14 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 /* until 15: privileges per object type, and no soft errors of the name parser */
 #if PG_VERSION_NUM < 160000
 #define dtm_function_aclcheck(function, roleid) pg_proc_aclcheck((function), (roleid), ACL_EXECUTE)
+#define dtm_server_aclcheck(server, roleid) \
+	pg_foreign_server_aclcheck((server), (roleid), ACL_USAGE)
 #define dtm_qualified_names(text) stringToQualifiedNameList(text)
 #else
 #define dtm_function_aclcheck(function, roleid) \
 	object_aclcheck(ProcedureRelationId, (function), (roleid), ACL_EXECUTE)
+#define dtm_server_aclcheck(server, roleid) \
+	object_aclcheck(ForeignServerRelationId, (server), (roleid), ACL_USAGE)
 #define dtm_qualified_names(text) stringToQualifiedNameList((text), NULL)
 #endif
 

@@ -87,7 +87,7 @@ define_worker_settings(void)
 							NULL, &dtm_max_response_size, 64, 1, 16384, PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("dtm.sql_workers", "Executors of sql: branches per database, at most.",
-							NULL, &dtm_sql_workers, 2, 1, DTM_MAX_EXECUTORS, PGC_SIGHUP, 0, NULL,
+							NULL, &dtm_sql_workers, 2, 1, DTM_MAX_SQL_WORKERS, PGC_SIGHUP, 0, NULL,
 							NULL, NULL);
 	DefineCustomIntVariable("dtm.workers", "Coordinators per database.",
 							"A change lets the coordinators start anew.", &dtm_workers, 1, 1,

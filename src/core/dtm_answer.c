@@ -137,6 +137,28 @@ dtm_text_printable(const char *data, size_t len, char *buffer, size_t size)
 	return used;
 }
 
+bool
+dtm_text_is_utf8(const char *data, size_t len)
+{
+	const unsigned char *at = (const unsigned char *) data;
+
+	while (len > 0)
+	{
+		size_t n = character_length(at, len);
+
+		/* what is not printable is a character all the same */
+		if (n == 0 && at[0] < 0x80 && at[0] != 0)
+			n = 1;
+		else if (n == 0 && at[0] == 0xC2 && len > 1 && (at[1] & 0xC0) == 0x80)
+			n = 2;
+		if (n == 0)
+			return false;
+		at += n;
+		len -= n;
+	}
+	return true;
+}
+
 static bool
 contains(const char *data, size_t len, const char *word)
 {

@@ -38,4 +38,7 @@ extern size_t dtm_answer_rollback_reason(DtmText url, const char *body, size_t b
  */
 extern size_t dtm_text_printable(const char *data, size_t len, char *buffer, size_t size);
 
+/* Is every byte of it part of a UTF-8 character, and none of them 0? */
+extern bool dtm_text_is_utf8(const char *data, size_t len);
+
 #endif /* DTM_ANSWER_H */

@@ -130,6 +130,10 @@ dtm_policy_allows_target(const DtmPolicy *policy, const DtmTarget *target)
 
 	if (target->scheme == DTM_SCHEME_SQL || target->scheme == DTM_SCHEME_EMPTY)
 		return true;
+
+	/* a server is somebody's decision already, and may be used with USAGE on it only */
+	if (target->scheme == DTM_SCHEME_PG || target->scheme == DTM_SCHEME_XA)
+		return true;
 	if (policy == NULL || (target->scheme != DTM_SCHEME_HTTP && target->scheme != DTM_SCHEME_HTTPS))
 		return false;
 	if (dtm_address_from_text(target->host, &forms.form[0]))

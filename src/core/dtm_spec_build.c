@@ -20,9 +20,10 @@
 
 #define BIT(role) (1 << (role))
 
-static const char target_hint[] = "A target begins with \"http://\", \"https://\" or \"sql:\".";
+static const char target_hint[] =
+	"A target begins with \"http://\", \"https://\", \"sql:\" or \"pg://\".";
 static const char msg_target_hint[] =
-	"A target begins with \"http://\", \"https://\", \"sql:\" or \"topic://\".";
+	"A target begins with \"http://\", \"https://\", \"sql:\", \"pg://\" or \"topic://\".";
 #define AFTER_HINT(element) \
 	"\"after\" is an array of " element " numbers counted from 0, e.g. [0, 1]."
 
@@ -531,7 +532,9 @@ dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmT
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, field, NULL, "\"%s\": %s", field,
 							   problem);
 	}
-	if (problem != NULL || target.scheme > DTM_SCHEME_SQL)
+	if (problem == NULL && target.scheme == DTM_SCHEME_XA)
+		problem = "has an unknown scheme"; /* for the branches that dtm_xa_exec makes */
+	if (problem != NULL || target.scheme > DTM_SCHEME_PG)
 		return refuse_target(builder, step, field, problem, value);
 	return true;
 }

@@ -214,6 +214,10 @@ dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step, const 
 
 	if (error->code != DTM_SPEC_OK)
 		return false;
+
+	/* who registers one branch does not count steps */
+	if (dtm_trans_registers(&builder->trans))
+		step = -1;
 	error->code = code;
 	error->step = step;
 	snprintf(error->field, sizeof(error->field), "%s", field);

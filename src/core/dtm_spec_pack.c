@@ -382,7 +382,8 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 	{
 		size_t n = dtm_get_number(reader, DTM_MAX_STEPS);
 
-		if (n > *after_left)
+		/* a branch that is registered has no list, not even an empty one */
+		if (n > *after_left || *after == NULL)
 		{
 			reader->bad = true;
 			return false;

@@ -20,6 +20,7 @@
 #define HTTPS_PORT 443
 
 static DtmScheme find_scheme(DtmText url, uint32_t *name_len);
+static const char *parse_server(DtmTarget *target);
 static const char *parse_authority(DtmText authority, DtmTarget *target);
 static const char *parse_port(DtmText text, uint16_t *port);
 static const char *check_host(DtmText host);
@@ -61,6 +62,9 @@ dtm_target_parse(const char *url, size_t len, DtmTarget *target)
 	target->rest.len = (uint32_t) len - name_len;
 	if (target->scheme == DTM_SCHEME_SQL)
 		return check_sql_name(target->rest);
+
+	if (target->scheme == DTM_SCHEME_PG || target->scheme == DTM_SCHEME_XA)
+		return parse_server(target);
 
 	if (memchr(url, ' ', len) != NULL)
 		return "contains a space";
@@ -122,13 +126,10 @@ find_scheme(DtmText url, uint32_t *name_len)
 	{
 		const char *prefix;
 		DtmScheme scheme;
-	} schemes[] = {{"http://", DTM_SCHEME_HTTP},
-				   {"https://", DTM_SCHEME_HTTPS},
-				   {"sql:", DTM_SCHEME_SQL},
-				   {"grpc://", DTM_SCHEME_GRPC},
-				   {"grpcs://", DTM_SCHEME_GRPCS},
-				   {"pg://", DTM_SCHEME_PG},
-				   {"discovery://", DTM_SCHEME_DISCOVERY},
+	} schemes[] = {{"http://", DTM_SCHEME_HTTP},   {"https://", DTM_SCHEME_HTTPS},
+				   {"sql:", DTM_SCHEME_SQL},       {"grpc://", DTM_SCHEME_GRPC},
+				   {"grpcs://", DTM_SCHEME_GRPCS}, {"pg://", DTM_SCHEME_PG},
+				   {"xa://", DTM_SCHEME_XA},       {"discovery://", DTM_SCHEME_DISCOVERY},
 				   {"topic://", DTM_SCHEME_TOPIC}};
 	uint32_t at = 0;
 
@@ -155,6 +156,53 @@ find_scheme(DtmText url, uint32_t *name_len)
 			return DTM_SCHEME_UNKNOWN;
 	*name_len = at < url.len ? at : 0;
 	return DTM_SCHEME_UNKNOWN;
+}
+
+/* "server/function" behind pg://, "server" behind xa://. */
+static const char *
+parse_server(DtmTarget *target)
+{
+	DtmText text = target->rest;
+	uint32_t len = identifier_length(text);
+
+	if (text.len == 0 || text.data[0] == '/')
+		return "names no server";
+	if (len == 0 || (len < text.len && text.data[len] != '/'))
+		return "has a malformed server name";
+	target->host.data = text.data;
+	target->host.len = len;
+	if (target->scheme == DTM_SCHEME_XA)
+		return len < text.len ? "has a malformed server name" : NULL;
+	if (text.len - len <= 1)
+		return "names no function";
+	target->rest.data += len + 1;
+	target->rest.len -= len + 1;
+	return check_sql_name(target->rest);
+}
+
+size_t
+dtm_identifier_read(DtmText name, char *buffer, size_t size)
+{
+	uint32_t len = identifier_length(name);
+	size_t used = 0;
+	bool quoted = len > 0 && name.data[0] == '"';
+
+	if (len == 0)
+		return 0;
+	for (uint32_t i = quoted ? 1 : 0; i < (quoted ? len - 1 : len); i++)
+	{
+		char c = name.data[i];
+
+		if (used + 1 >= size)
+			return 0;
+		if (quoted && c == '"')
+			i++; /* a doubled one */
+		else if (!quoted && c >= 'A' && c <= 'Z')
+			c = (char) (c - 'A' + 'a');
+		buffer[used++] = c;
+	}
+	buffer[used] = '\0';
+	return len;
 }
 
 static const char *

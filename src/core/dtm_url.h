@@ -17,9 +17,10 @@ typedef enum DtmScheme
 	DTM_SCHEME_HTTP,
 	DTM_SCHEME_HTTPS,
 	DTM_SCHEME_SQL,  /* sql:function or sql:schema.function */
+	DTM_SCHEME_PG,   /* pg://server/function or pg://server/schema.function */
+	DTM_SCHEME_XA,   /* xa://server: in specs of our own making only, never submitted */
 	DTM_SCHEME_GRPC, /* the rest is known but not served yet */
 	DTM_SCHEME_GRPCS,
-	DTM_SCHEME_PG,
 	DTM_SCHEME_DISCOVERY,
 	DTM_SCHEME_TOPIC,
 	DTM_SCHEME_UNKNOWN
@@ -28,9 +29,9 @@ typedef enum DtmScheme
 typedef struct DtmTarget
 {
 	DtmScheme scheme;
-	DtmText host;  /* without brackets; http(s) only */
+	DtmText host;  /* http(s): without brackets; pg, xa: the server, as it is written */
 	uint16_t port; /* explicit or the scheme's default */
-	DtmText rest;  /* sql: the function name; else what follows scheme:// */
+	DtmText rest;  /* sql, pg: the function name; else what follows scheme:// */
 } DtmTarget;
 
 /*
@@ -44,9 +45,18 @@ typedef struct DtmTarget
  *
  * A scheme nobody knows, or none, is an error with scheme UNKNOWN.  Schemes
  * are compared without regard to case.  The texts in target point into url.
- * sql: takes an identifier or schema.identifier, each plain or "quoted".
+ * sql: takes an identifier or schema.identifier, each plain or "quoted"; so
+ * does pg:// behind its server, which is such an identifier too.
  */
 extern const char *dtm_target_parse(const char *url, size_t len, DtmTarget *target);
+
+/*
+ * Take one SQL identifier from the front of name: without quotes, a plain one
+ * in lower case (ASCII, as the server folds it).  A NUL is put behind.  Returns the bytes of
+ * name that it took, 0 when there is none or size does not suffice; room for
+ * len + 1 bytes always does.
+ */
+extern size_t dtm_identifier_read(DtmText name, char *buffer, size_t size);
 
 /*
  * The URL of one call: url plus branch_id, gid, op, trans_type, percent

@@ -141,13 +141,14 @@ store(const char *gid, const DtmFound *found, const char *packed, size_t packed_
 
 	if (found->uncommitted || found->steered || !dtm_autonomous_possible())
 	{
-		if (!found->uncommitted && !found->steered && IsTransactionBlock())
+		dtm_register_branch(gid, found->id, packed, packed_len);
+		if (!found->uncommitted && IsTransactionBlock())
 			ereport(WARNING,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg(
-						 "the branch is registered with this transaction only, because dtm_pg does not run here"),
+					 errmsg("the branch is registered with this transaction only, because %s",
+							found->steered ? "it has changed the same before"
+										   : "dtm_pg does not run here"),
 					 errhint("Commit before the branch is called: a rollback would forget it.")));
-		dtm_register_branch(gid, found->id, packed, packed_len);
 		return;
 	}
 	data = palloc(size);
@@ -177,7 +178,9 @@ begin_branch(FunctionCallInfo fcinfo, const char *what, DtmTransType type, DtmAr
  * dtm_tcc_register(gid, branch_id, confirm, cancel, payload) - call it before
  * the Try of the branch: durable when it returns, if the begin is.  Returns
  * the gid.  The same again has no effect; 23505 branch_id taken by another
- * branch; 55000 not prepared any more (do not call the Try); 22004, 22023,
+ * branch; 55000 not prepared any more, also for the same again (do not call
+ * the Try), or not begun by dtm_tcc_begin; 54000 too many or too large branches; 55P03 an
+ * open transaction has locked it; 22004, 22023,
  * 42883, 42501 about the arguments; 42704, 42501 about the gid.
  */
 Datum

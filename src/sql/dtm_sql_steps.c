@@ -29,6 +29,7 @@
 
 #include "dtm_arena.h"
 #include "dtm_compat.h"
+#include "dtm_foreign.h"
 #include "dtm_policy.h"
 #include "dtm_settings.h"
 #include "dtm_sql.h"
@@ -386,6 +387,16 @@ resolve_function(const TargetPlace *place, DtmText name)
 	return qualified;
 }
 
+/* The server of a pg:// target and the caller's mapping for it; nobody is called yet. */
+static void
+check_server(const TargetPlace *place, DtmText server)
+{
+	char *name = palloc(server.len + 1);
+
+	(void) dtm_identifier_read(server, name, server.len + 1);
+	(void) dtm_foreign_get(name, GetUserId(), psprintf("%s\"%s\": ", place->prefix, place->field));
+}
+
 char *
 dtm_sql_check_url(const char *prefix, const char *field, DtmText url)
 {
@@ -399,6 +410,11 @@ dtm_sql_check_url(const char *prefix, const char *field, DtmText url)
 		return NULL;
 	if (target.scheme == DTM_SCHEME_SQL)
 		return resolve_function(place, target.rest);
+	if (target.scheme == DTM_SCHEME_PG)
+	{
+		check_server(place, target.host);
+		return NULL;
+	}
 	if (!dtm_policy_allows_target(current_policy(), &target))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

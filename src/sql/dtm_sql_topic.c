@@ -49,19 +49,21 @@ static void
 check_url(const char *url)
 {
 	static const char hint[] =
-		"A subscriber's target begins with \"http://\", \"https://\" or \"sql:\".";
+		"A subscriber's target begins with \"http://\", \"https://\", \"sql:\" or \"pg://\".";
 	DtmText value = {url, (uint32_t) strlen(url)};
 	DtmTarget target;
 	const char *problem =
 		value.len == 0 ? "must not be empty" : dtm_target_parse(url, value.len, &target);
 
+	if (problem == NULL && target.scheme == DTM_SCHEME_XA)
+		problem = "has an unknown scheme";
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 value.len == 0 ? errmsg("\"url\" %s", problem)
 								: errmsg("\"url\" %s: \"%s\"", problem, url),
 				 errhint("%s", hint)));
-	if (target.scheme > DTM_SCHEME_SQL)
+	if (target.scheme > DTM_SCHEME_PG)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("\"url\" has a scheme that is not supported yet: \"%s\"", url),

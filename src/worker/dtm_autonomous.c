@@ -39,6 +39,26 @@
 #define QUEUE_TIMEOUT_MS 30000
 #define LOCK_TIMEOUT "3s"
 
+/* What it ended with; the hint lies behind the message in the task's reason. */
+typedef struct Answer
+{
+	int sqlstate; /* 0 = done */
+	char message[DTM_TASK_REASON];
+} Answer;
+
+/* Both, cut to what there is room for, each with its NUL. */
+static void
+pack_reason(char *reason, const char *message, const char *hint)
+{
+	int len = pg_mbcliplen(message, strlen(message), DTM_TASK_REASON - 2);
+	int hint_len = pg_mbcliplen(hint, strlen(hint), DTM_TASK_REASON - 2 - len);
+
+	memcpy(reason, message, len);
+	reason[len] = '\0';
+	memcpy(reason + len + 1, hint, hint_len);
+	reason[len + 1 + hint_len] = '\0';
+}
+
 /* ---- the backend ---- */
 
 bool
@@ -102,11 +122,13 @@ queue(int database, DtmAutonomousKind kind, dsm_segment *segment, Size len, uint
 	DtmDatabaseSlot *db = &dtm_shared->databases[database];
 	TimestampTz since = GetCurrentTimestamp();
 	DtmTask *task = NULL;
+	bool gone;
 
 	for (;;)
 	{
 		LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
-		for (int i = 0; i < DTM_MAX_TASKS && task == NULL && db->dboid == MyDatabaseId; i++)
+		gone = db->dboid != MyDatabaseId;
+		for (int i = DTM_MAX_TASKS - 1; i >= 0 && task == NULL && !gone; i--)
 		{
 			if (db->tasks[i].state == DTM_TASK_FREE)
 				task = &db->tasks[i];
@@ -131,7 +153,7 @@ queue(int database, DtmAutonomousKind kind, dsm_segment *segment, Size len, uint
 		LWLockRelease(dtm_shared->lock);
 		if (task != NULL)
 			return task;
-		if (is_late(since))
+		if (gone || is_late(since))
 			no_executor();
 		nap(10, wait_event);
 	}
@@ -139,7 +161,7 @@ queue(int database, DtmAutonomousKind kind, dsm_segment *segment, Size len, uint
 
 /* True when it is done; the task is then free again.  A dropped extension takes the tasks with it. */
 static bool
-take_answer(DtmTask *task, uint64 serial, int *sqlstate, char *message, bool *queued)
+take_answer(DtmTask *task, uint64 serial, Answer *answer, bool *queued)
 {
 	bool done;
 	bool gone;
@@ -151,8 +173,8 @@ take_answer(DtmTask *task, uint64 serial, int *sqlstate, char *message, bool *qu
 	*queued = task->state == DTM_TASK_QUEUED;
 	if (done)
 	{
-		*sqlstate = task->sqlstate;
-		strlcpy(message, task->reason, DTM_TASK_REASON);
+		answer->sqlstate = task->sqlstate;
+		memcpy(answer->message, task->reason, sizeof(answer->message));
 		task->state = DTM_TASK_FREE;
 	}
 	LWLockRelease(dtm_shared->lock);
@@ -161,13 +183,24 @@ take_answer(DtmTask *task, uint64 serial, int *sqlstate, char *message, bool *qu
 	return done;
 }
 
+static void
+throw_answer(const Answer *answer)
+{
+	const char *hint = answer->message + strlen(answer->message) + 1;
+
+	if (answer->sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+		hint = "An open transaction has changed or locked the same: end it, then try again.";
+	ereport(ERROR,
+			(errcode(answer->sqlstate), errmsg("%s", answer->message),
+			 *hint != '\0' ? errhint("%s", hint) : 0));
+}
+
 void
 dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size len)
 {
 	int database = dtm_autonomous_possible() ? dtm_shmem_find(MyDatabaseId) : -1;
 	uint32 wait_event = dtm_wait_event("DtmAutonomousWrite");
-	char message[DTM_TASK_REASON];
-	int sqlstate = 0;
+	Answer answer;
 	uint64 serial;
 	dsm_segment *segment;
 	DtmTask *task;
@@ -182,7 +215,7 @@ dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size len)
 	{
 		bool queued;
 
-		while (!take_answer(task, serial, &sqlstate, message, &queued))
+		while (!take_answer(task, serial, &answer, &queued))
 		{
 			if (queued)
 				(void) dtm_executor_ensure(database);
@@ -193,24 +226,35 @@ dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size len)
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(abandon_at_error, PointerGetDatum(task));
 	dsm_detach(segment);
-	if (sqlstate != 0)
-		ereport(ERROR, (errcode(sqlstate), errmsg("%s", message)));
+	if (answer.sqlstate != 0)
+		throw_answer(&answer);
 }
 
 /* ---- the executor ---- */
 
-void
-dtm_autonomous_finish(DtmTask *task, int sqlstate, const char *message)
+static bool
+is_waited_for(const DtmTask *task)
+{
+	return task->requester >= 0 && ProcGlobal->allProcs[task->requester].pid == task->requester_pid;
+}
+
+/* Under the lock: its answer is there, or nobody waits for it any more. */
+static void
+finish(DtmTask *task, int sqlstate, const char *message, const char *hint)
 {
 	task->sqlstate = sqlstate;
-	strlcpy(task->reason, message, sizeof(task->reason));
-	if (task->requester < 0 || ProcGlobal->allProcs[task->requester].pid != task->requester_pid)
-	{
-		task->state = DTM_TASK_FREE;
-		return;
-	}
-	task->state = DTM_TASK_DONE;
-	dtm_shmem_wake(task->requester);
+	pack_reason(task->reason, message, hint);
+	task->state = is_waited_for(task) ? DTM_TASK_DONE : DTM_TASK_FREE;
+	if (task->state == DTM_TASK_DONE)
+		dtm_shmem_wake(task->requester);
+}
+
+void
+dtm_autonomous_requeue(DtmTask *task)
+{
+	task->state = is_waited_for(task) ? DTM_TASK_QUEUED : DTM_TASK_FREE;
+	if (task->state == DTM_TASK_QUEUED)
+		dtm_shmem_wake(task->requester); /* it sees to another executor */
 }
 
 /* "gid", NUL, id, packed branch. */
@@ -256,17 +300,21 @@ dtm_autonomous_serve(DtmTask *shared_task, MemoryContext context)
 {
 	DtmTask task = *shared_task;
 	volatile int sqlstate = 0;
-	char message[DTM_TASK_REASON];
+	char *volatile message = "";
+	char *volatile hint = "";
 
-	message[0] = '\0';
 	pgstat_report_activity(STATE_RUNNING, "dtm: write for another session");
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+
+		/* whatever the defaults of the database are */
+		XactIsoLevel = XACT_READ_COMMITTED;
+		XactReadOnly = false;
 		PushActiveSnapshot(GetTransactionSnapshot());
-		(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE,
+		(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
 		execute(&task);
 		PopActiveSnapshot();
@@ -282,15 +330,17 @@ dtm_autonomous_serve(DtmTask *shared_task, MemoryContext context)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
+		QueryCancelPending = false;
 		AbortCurrentTransaction();
 		sqlstate = error->sqlerrcode == 0 ? ERRCODE_INTERNAL_ERROR : error->sqlerrcode;
-		strlcpy(message, error->message, sizeof(message));
-		message[pg_mbcliplen(message, strlen(message), sizeof(message) - 1)] = '\0';
+		message = error->message;
+		if (error->hint != NULL)
+			hint = error->hint;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
-	dtm_autonomous_finish(shared_task, sqlstate, message);
+	finish(shared_task, sqlstate, message, hint);
 	LWLockRelease(dtm_shared->lock);
 }

@@ -36,7 +36,10 @@ extern void dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size le
 /* In an executor: do a task that was taken, and answer it. */
 extern void dtm_autonomous_serve(DtmTask *shared_task, MemoryContext context);
 
-/* Under the lock: its answer is there, or nobody waits for it any more. */
-extern void dtm_autonomous_finish(DtmTask *task, int sqlstate, const char *message);
+/*
+ * Under the lock, in an executor that is ended in the middle of a task: it has
+ * not committed, so another one does the task, if the session still waits.
+ */
+extern void dtm_autonomous_requeue(DtmTask *task);
 
 #endif /* DTM_AUTONOMOUS_H */

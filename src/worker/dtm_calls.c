@@ -43,8 +43,8 @@ typedef struct HostWaiters
 	int64 ids[HOST_WAITERS];
 } HostWaiters;
 
-static uint64
-call_tag2(const DtmHeld *held, uint16 branch, uint8 role)
+uint64
+dtm_calls_tag2(const DtmHeld *held, uint16 branch, uint8 role)
 {
 	return ((uint64) held->hold << 32) | ((uint64) branch << 8) | role;
 }
@@ -57,7 +57,7 @@ static int
 affordable_calls(int wanted)
 {
 	struct rlimit limit;
-	int64 others = max_files_per_process + 100;
+	int64 others = max_files_per_process + 100 + DTM_MAX_SERVER_CONNECTIONS;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
 		return wanted;
@@ -122,6 +122,7 @@ dtm_calls_init(DtmCoordinator *c)
 	c->host_waiters =
 		hash_create("dtm waiters per host", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	dlist_init(&c->waiting_tasks);
+	dtm_pgcalls_init(c);
 	dtm_calls_configure(c);
 	prepare_encoding();
 }
@@ -155,6 +156,7 @@ dtm_calls_configure(DtmCoordinator *c)
 
 	usual_limits(&limits);
 	dtm_http_set_limits(c->http, &limits);
+	dtm_pgcalls_configure(c);
 }
 
 void
@@ -175,8 +177,8 @@ dtm_calls_add_event(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *even
 	c->n_events++;
 }
 
-static DtmText
-event_text(DtmCoordinator *c, const char *data, size_t len)
+DtmText
+dtm_calls_text(DtmCoordinator *c, const char *data, size_t len)
 {
 	DtmText result;
 	char *copy = MemoryContextAlloc(c->event_contexts[c->event_slot], len + 1);
@@ -189,19 +191,19 @@ event_text(DtmCoordinator *c, const char *data, size_t len)
 }
 
 /* "409: no stock", "DTM01: no stock": without the status in front. */
-static DtmText
-body_of_reason(DtmCoordinator *c, const char *reason)
+DtmText
+dtm_calls_body_of_reason(DtmCoordinator *c, const char *reason)
 {
 	const char *body = strstr(reason, ": ");
 
 	body = body == NULL ? "" : body + 2;
-	return event_text(c, body, strlen(body));
+	return dtm_calls_text(c, body, strlen(body));
 }
 
 /* An end of a call that needs no network: an event for the next tick. */
-static void
-end_call(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outcome,
-		 const char *reason)
+void
+dtm_calls_end(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outcome,
+			  const char *reason)
 {
 	DtmEvent event;
 
@@ -211,14 +213,14 @@ end_call(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outco
 	event.role = call->role;
 	event.outcome = outcome;
 	event.started_at = GetCurrentTimestamp();
-	event.reason = event_text(c, reason, strlen(reason));
+	event.reason = dtm_calls_text(c, reason, strlen(reason));
 	event.body = event.reason;
 	dtm_calls_add_event(c, held, &event);
 }
 
 /* On the wire everything is UTF-8; the database's client encoding is set to it for this. */
-static DtmText
-wire_text(DtmText from)
+DtmText
+dtm_calls_wire_text(DtmText from)
 {
 	DtmText result = from;
 
@@ -253,7 +255,7 @@ build_headers(const DtmHeld *held, const DtmBranch *branch, const char **lines)
 			char *line;
 			int k;
 
-			value = wire_text(value);
+			value = dtm_calls_wire_text(value);
 			line = palloc(name.len + value.len + 3);
 			memcpy(line, name.data, name.len);
 			memcpy(line + name.len, ": ", 2);
@@ -272,8 +274,8 @@ build_headers(const DtmHeld *held, const DtmBranch *branch, const char **lines)
 	return n;
 }
 
-static int
-call_timeout(const DtmHeld *held, const DtmBranch *branch)
+int
+dtm_calls_timeout(const DtmHeld *held, const DtmBranch *branch)
 {
 	if (branch != NULL && branch->request_timeout_ms > 0)
 		return branch->request_timeout_ms;
@@ -302,23 +304,24 @@ start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranc
 		branch_id.data = "00";
 		branch_id.len = 2;
 	}
-	if (dtm_url_for_call(wire_text(url), wire_text(gid), dtm_type_name(held->trans.type), branch_id,
-						 dtm_op_name((DtmOp) call->op), full, sizeof(full)) == 0)
+	if (dtm_url_for_call(dtm_calls_wire_text(url), dtm_calls_wire_text(gid),
+						 dtm_type_name(held->trans.type), branch_id, dtm_op_name((DtmOp) call->op),
+						 full, sizeof(full)) == 0)
 	{
-		end_call(c, held, call, DTM_OUTCOME_ERROR, "the URL with its parameters is too long");
+		dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "the URL with its parameters is too long");
 		return;
 	}
 
 	memset(&request, 0, sizeof(request));
 	request.tag = (uint64) held->id;
-	request.tag2 = call_tag2(held, call->branch, call->role);
+	request.tag2 = dtm_calls_tag2(held, call->branch, call->role);
 	request.url = full;
-	request.timeout_ms = call_timeout(held, branch);
+	request.timeout_ms = dtm_calls_timeout(held, branch);
 	request.headers = lines;
 	request.n_headers = build_headers(held, branch, lines);
 	if (branch != NULL && branch->payload.len > 0)
 	{
-		DtmText body = wire_text(branch->payload);
+		DtmText body = dtm_calls_wire_text(branch->payload);
 
 		request.body = body.data;
 		request.body_len = body.len;
@@ -327,7 +330,7 @@ start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranc
 	if (dtm_http_start(c->http, &request) == DTM_OK)
 		held->calls_out++;
 	else
-		end_call(c, held, call, DTM_OUTCOME_ERROR, "out of memory for the call");
+		dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "out of memory for the call");
 }
 
 /* A text that is no text of its encoding ends that call, not this process. */
@@ -346,7 +349,7 @@ start_http_safely(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const D
 		MemoryContextSwitchTo(c->tick_context);
 		error = CopyErrorData();
 		FlushErrorState();
-		end_call(c, held, call, DTM_OUTCOME_ERROR, error->message);
+		dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, error->message);
 	}
 	PG_END_TRY();
 }
@@ -361,7 +364,7 @@ start_sql(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch
 	task->branch = call->branch;
 	task->role = call->role;
 	task->op = call->op;
-	task->timeout_ms = call_timeout(held, branch);
+	task->timeout_ms = dtm_calls_timeout(held, branch);
 	dlist_push_tail(&c->waiting_tasks, &task->node);
 	c->n_waiting_tasks++;
 	held->calls_out++;
@@ -382,14 +385,16 @@ dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 
 		pg_atomic_fetch_add_u64(&c->slot->calls, 1);
 		if (dtm_target_parse(url.data, url.len, &target) != NULL)
-			end_call(c, held, call, DTM_OUTCOME_ERROR, "the stored target is malformed");
+			dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "the stored target is malformed");
 		else if (target.scheme == DTM_SCHEME_SQL)
 			start_sql(c, held, call, branch);
+		else if (target.scheme == DTM_SCHEME_PG || target.scheme == DTM_SCHEME_XA)
+			dtm_pgcalls_start(c, held, call, &target);
 		else if (target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS)
-			end_call(c, held, call, DTM_OUTCOME_ERROR,
-					 "targets of this scheme are not served by this version");
+			dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR,
+						  "targets of this scheme are not served by this version");
 		else if (c->policy == NULL || !dtm_policy_allows_target(c->policy, &target))
-			end_call(c, held, call, DTM_OUTCOME_ERROR, "refused by dtm.allowed_targets");
+			dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "refused by dtm.allowed_targets");
 		else
 			start_http_safely(c, held, call, branch, url);
 	}
@@ -399,21 +404,17 @@ dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 
 /* ---- results of HTTP calls ---- */
 
-/* Remember that this transaction waits because of a host, to pull it forward. */
-static void
-note_host_waiter(DtmCoordinator *c, DtmHeld *held, uint16 branch, uint8 role)
+void
+dtm_calls_note_waiter(DtmCoordinator *c, const DtmHeld *held, const char *host)
 {
-	DtmText url =
-		branch == DTM_BRANCH_TRANS ? held->trans.query_url : held->trans.branches[branch].url[role];
-	DtmTarget target;
 	HostWaiters *waiters;
 	char key[sizeof(((HostWaiters *) 0)->host)];
 	bool found;
 
-	if (dtm_target_parse(url.data, url.len, &target) != NULL || target.host.len + 8 >= sizeof(key))
+	if (strlen(host) >= sizeof(key))
 		return;
 	memset(key, 0, sizeof(key));
-	snprintf(key, sizeof(key), "%.*s:%u", (int) target.host.len, target.host.data, target.port);
+	strlcpy(key, host, sizeof(key));
 	if (hash_get_num_entries(c->host_waiters) >= MAX_HOSTS_REMEMBERED &&
 		hash_search(c->host_waiters, key, HASH_FIND, NULL) == NULL)
 		return;
@@ -423,25 +424,43 @@ note_host_waiter(DtmCoordinator *c, DtmHeld *held, uint16 branch, uint8 role)
 	waiters->ids[waiters->n++ % HOST_WAITERS] = held->id;
 }
 
-/* Hosts that answer again: what waited for them is due now. */
-static void
-pull_forward(DtmCoordinator *c)
+void
+dtm_calls_host_back(DtmCoordinator *c, const char *host)
 {
-	const char *host;
+	char key[sizeof(((HostWaiters *) 0)->host)];
+	HostWaiters *waiters;
 
-	while ((host = dtm_http_recovered(c->http)) != NULL)
+	memset(key, 0, sizeof(key));
+	strlcpy(key, host, sizeof(key));
+	waiters = hash_search(c->host_waiters, key, HASH_FIND, NULL);
+	if (waiters == NULL)
+		return;
+	for (uint64 i = 0; i < Min(waiters->n, HOST_WAITERS); i++)
+		dtm_ids_add(c, &c->retry, waiters->ids[i]);
+	hash_search(c->host_waiters, key, HASH_REMOVE, NULL);
+}
+
+static void
+note_host_waiter(DtmCoordinator *c, const DtmHeld *held, uint16 branch, uint8 role)
+{
+	DtmText url =
+		branch == DTM_BRANCH_TRANS ? held->trans.query_url : held->trans.branches[branch].url[role];
+	DtmTarget target;
+	char host[sizeof(((HostWaiters *) 0)->host)];
+
+	if (dtm_target_parse(url.data, url.len, &target) != NULL || target.host.len + 8 >= sizeof(host))
+		return;
+	snprintf(host, sizeof(host), "%.*s:%u", (int) target.host.len, target.host.data, target.port);
+	dtm_calls_note_waiter(c, held, host);
+}
+
+void
+dtm_calls_people_text(char *buffer)
+{
+	for (char *p = buffer; *p != '\0' && GetDatabaseEncoding() != PG_UTF8; p++)
 	{
-		char key[sizeof(((HostWaiters *) 0)->host)];
-		HostWaiters *waiters;
-
-		memset(key, 0, sizeof(key));
-		strlcpy(key, host, sizeof(key));
-		waiters = hash_search(c->host_waiters, key, HASH_FIND, NULL);
-		if (waiters == NULL)
-			continue;
-		for (uint64 i = 0; i < Min(waiters->n, HOST_WAITERS); i++)
-			dtm_ids_add(c, &c->retry, waiters->ids[i]);
-		hash_search(c->host_waiters, key, HASH_REMOVE, NULL);
+		if (IS_HIGHBIT_SET(*p))
+			*p = '?';
 	}
 }
 
@@ -458,12 +477,7 @@ reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
 	else
 		strlcpy(buffer, done->message, size);
 
-	/* the core speaks UTF-8 */
-	for (char *p = buffer; *p != '\0' && GetDatabaseEncoding() != PG_UTF8; p++)
-	{
-		if (IS_HIGHBIT_SET(*p))
-			*p = '?';
-	}
+	dtm_calls_people_text(buffer);
 }
 
 /* An answer too long to be read may still decide by its status, but not for success. */
@@ -486,6 +500,12 @@ dtm_calls_wants_answer(const DtmHeld *held, const DtmEvent *event)
 	return held->trans.type == DTM_TYPE_WORKFLOW && event->kind == DTM_EVENT_RESULT &&
 		event->outcome == DTM_OUTCOME_SUCCESS && event->role == DTM_ROLE_FORWARD &&
 		event->branch != DTM_BRANCH_TRANS;
+}
+
+TimestampTz
+dtm_calls_postpone(const DtmHeld *held, TimestampTz now, int ms)
+{
+	return now + (int64) Max(ms, 1) * (1000 + (int64) (held->id % 64) * 200 / 64);
 }
 
 static void
@@ -516,10 +536,7 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 	if (done->error == DTM_HTTP_POSTPONED)
 	{
 		event.kind = DTM_EVENT_POSTPONE;
-
-		/* spread over a fifth of the pause, or all would come back at once */
-		event.until = now +
-			(int64) Max(done->retry_after_ms, 1) * (1000 + (int64) (held->id % 64) * 200 / 64);
+		event.until = dtm_calls_postpone(held, now, done->retry_after_ms);
 	}
 	else
 	{
@@ -528,13 +545,14 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 		event.outcome = outcome_of_done(done);
 	}
 	if (event.kind == DTM_EVENT_POSTPONE || event.outcome != DTM_OUTCOME_SUCCESS)
-		event.reason = event_text(c, reason, strlen(reason));
+		event.reason = dtm_calls_text(c, reason, strlen(reason));
 	if (event.outcome == DTM_OUTCOME_FAILURE)
-		event.body = body_of_reason(c, reason);
+		event.body = dtm_calls_body_of_reason(c, reason);
 	if (dtm_calls_wants_answer(held, &event))
-		event.answer = event_text(c, done->body, done->body_len);
+		event.answer = dtm_calls_text(c, done->body, done->body_len);
 	dtm_calls_add_event(c, held, &event);
 
+	/* to be pulled forward when that host answers again */
 	if (event.kind == DTM_EVENT_POSTPONE || done->error == DTM_HTTP_CONNECT ||
 		done->error == DTM_HTTP_TIMEOUT || done->error == DTM_HTTP_BROKEN)
 		note_host_waiter(c, held, event.branch, event.role);
@@ -542,11 +560,11 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 
 /* ---- sql: calls ---- */
 
-/* Under the lock. */
+/* Under the lock.  Slow functions leave something free for sessions that wait for a write. */
 static DtmTask *
 free_task(DtmDatabaseSlot *db)
 {
-	for (int i = 0; i < DTM_MAX_TASKS; i++)
+	for (int i = 0; i < DTM_MAX_SQL_TASKS; i++)
 	{
 		if (db->tasks[i].state == DTM_TASK_FREE)
 			return &db->tasks[i];
@@ -618,8 +636,8 @@ sql_ended(DtmCoordinator *c, const DtmTask *task)
 	}
 	else if (event.outcome != DTM_OUTCOME_SUCCESS)
 	{
-		event.reason = event_text(c, task->reason, strlen(task->reason));
-		event.body = body_of_reason(c, task->reason);
+		event.reason = dtm_calls_text(c, task->reason, strlen(task->reason));
+		event.body = dtm_calls_body_of_reason(c, task->reason);
 	}
 	dtm_calls_add_event(c, held, &event);
 }
@@ -655,13 +673,16 @@ void
 dtm_calls_collect(DtmCoordinator *c)
 {
 	DtmHttpDone *done;
+	const char *host;
 
 	while ((done = dtm_http_next_done(c->http)) != NULL)
 	{
 		http_ended(c, done);
 		dtm_http_release(c->http, done);
 	}
-	pull_forward(c);
+	while ((host = dtm_http_recovered(c->http)) != NULL)
+		dtm_calls_host_back(c, host);
+	dtm_pgcalls_collect(c);
 	collect_tasks(c);
 }
 
@@ -677,8 +698,12 @@ dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held)
 			uint16 branch = i < 0 ? DTM_BRANCH_TRANS : (uint16) i;
 
 			if (dtm_trans_op(&held->trans, branch, (uint8) role)->in_flight)
-				(void) dtm_http_cancel(c->http, (uint64) held->id,
-									   call_tag2(held, branch, (uint8) role));
+			{
+				uint64 tag2 = dtm_calls_tag2(held, branch, (uint8) role);
+
+				if (!dtm_http_cancel(c->http, (uint64) held->id, tag2))
+					(void) dtm_pq_cancel(c->pq, (uint64) held->id, tag2);
+			}
 		}
 	}
 	dlist_foreach_modify(iter, &c->waiting_tasks)

@@ -4,8 +4,8 @@
  *		The coordinator process of a database: start, event loop, settings,
  *		pause.  The only file that waits.
  *
- * One WaitEventSet of three members: latch, postmaster death, and the epoll
- * descriptor of the network below the line.  Nothing is held while it waits:
+ * One WaitEventSet of four members: latch, postmaster death, and the epoll
+ * descriptors of the network below the line, for HTTP and for libpq.  Nothing is held while it waits:
  * no transaction, no snapshot, no lock but the advisory one that makes it
  * the owner of its share of the transactions.
  *
@@ -307,7 +307,8 @@ publish_rates(DtmCoordinator *c)
 	uint64 calls;
 
 	pg_atomic_write_u32(&c->slot->calls_out,
-						dtm_http_calls_out(c->http) + dtm_http_calls_queued(c->http) + c->n_tasks +
+						dtm_http_calls_out(c->http) + dtm_http_calls_queued(c->http) +
+							dtm_pq_calls_out(c->pq) + dtm_pq_calls_queued(c->pq) + c->n_tasks +
 							c->n_waiting_tasks);
 	if (!TimestampDifferenceExceeds(c->mark_at, now, RATE_INTERVAL_MS))
 		return;
@@ -347,6 +348,7 @@ nearest_deadline(const DtmCoordinator *c)
 	int64 ms = MAX_WAIT_MS;
 	TimestampTz deadline = dtm_work_next(c);
 	int http = dtm_http_timeout_ms(c->http);
+	int pq = dtm_pq_timeout_ms(c->pq);
 
 	if (c->stepping_back)
 		return DDL_WAIT_MS;
@@ -360,22 +362,25 @@ nearest_deadline(const DtmCoordinator *c)
 		ms = (deadline - now + 999) / 1000;
 	if (http >= 0)
 		ms = Min(ms, http);
+	if (pq >= 0)
+		ms = Min(ms, pq);
 	return (long) ms;
 }
 
 static void
 loop(DtmCoordinator *c)
 {
-	WaitEventSet *set = dtm_create_wait_event_set(3);
+	WaitEventSet *set = dtm_create_wait_event_set(4);
 	uint32 wait_event = dtm_wait_event("DtmCoordinatorMain");
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, dtm_http_fd(c->http), NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, dtm_pq_fd(c->pq), NULL, NULL);
 
 	for (;;)
 	{
-		WaitEvent events[3];
+		WaitEvent events[4];
 		long timeout = nearest_deadline(c);
 		bool inbox_waits;
 		bool ticked;
@@ -394,6 +399,7 @@ loop(DtmCoordinator *c)
 		handle_interrupts(c);
 
 		dtm_http_dispatch(c->http);
+		dtm_pq_dispatch(c->pq);
 		dtm_calls_collect(c);
 		ticked = dtm_tick(c);
 		dtm_calls_feed_executors(c);

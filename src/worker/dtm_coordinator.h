@@ -10,6 +10,7 @@
  *	 dtm_work.c			where work comes from: inbox, timers, sweep
  *	 dtm_held.c			transactions in memory
  *	 dtm_calls.c		calls out and their results
+ *	 dtm_pgcalls.c		... to other PostgreSQL servers
  *
  * -------------------------------------------------------------------------
  */
@@ -24,11 +25,14 @@
 
 #include "dtm_engine.h"
 #include "dtm_http.h"
+#include "dtm_pq.h"
 #include "dtm_shmem.h"
 #include "dtm_store.h"
+#include "dtm_url.h"
 
 #define DTM_SWEEP_CHUNK 500
-#define DTM_LONG_WAIT_US 500000 /* what waits longer leaves the memory */
+#define DTM_MAX_SERVER_CONNECTIONS 256 /* to other PostgreSQL servers, in all */
+#define DTM_LONG_WAIT_US 500000        /* what waits longer leaves the memory */
 
 /* What a branch answered, until it is written. */
 typedef struct DtmHeldAnswer
@@ -120,6 +124,7 @@ typedef struct DtmCoordinator
 	DtmDatabaseSlot *db;
 	DtmCoordinatorSlot *slot;
 	DtmHttp *http;
+	DtmPq *pq;
 	DtmPolicy *policy;
 	MemoryContext policy_context;
 	MemoryContext context;           /* "dtm coordinator" */
@@ -236,6 +241,43 @@ extern void dtm_calls_add_event(DtmCoordinator *c, const DtmHeld *held, const Dt
 
 /* What a step of a workflow answered is kept (event->answer) for the function that asked. */
 extern bool dtm_calls_wants_answer(const DtmHeld *held, const DtmEvent *event);
+
+/* What the kinds of calls share: the second tag of a call, and how long it may take. */
+extern uint64 dtm_calls_tag2(const DtmHeld *held, uint16 branch, uint8 role);
+extern int dtm_calls_timeout(const DtmHeld *held, const DtmBranch *branch);
+
+/* On the wire everything is UTF-8.  Throws what cannot be converted. */
+extern DtmText dtm_calls_wire_text(DtmText from);
+
+/* ... and what comes from there, for people: in place, fit for the database's encoding. */
+extern void dtm_calls_people_text(char *buffer);
+
+/* A copy that lives until the event was handled; "409: no stock" without what is in front. */
+extern DtmText dtm_calls_text(DtmCoordinator *c, const char *data, size_t len);
+extern DtmText dtm_calls_body_of_reason(DtmCoordinator *c, const char *reason);
+
+/* An end of a call that needs no network: an event for the next tick. */
+extern void dtm_calls_end(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, DtmOutcome outcome,
+						  const char *reason);
+
+/* In ms milliseconds, spread over a fifth of them, or all would come back at once. */
+extern TimestampTz dtm_calls_postpone(const DtmHeld *held, TimestampTz now, int ms);
+
+/* It waits because of this host; which answers again: all that wait for it are due now. */
+extern void dtm_calls_note_waiter(DtmCoordinator *c, const DtmHeld *held, const char *host);
+extern void dtm_calls_host_back(DtmCoordinator *c, const char *host);
+
+/* ---- dtm_pgcalls.c ---- */
+
+extern void dtm_pgcalls_init(DtmCoordinator *c);
+extern void dtm_pgcalls_configure(DtmCoordinator *c);
+
+/* A pg:// or xa:// target: what is wrong with its server ends the call as an error. */
+extern void
+dtm_pgcalls_start(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmTarget *target);
+
+/* Turn ended calls into events. */
+extern void dtm_pgcalls_collect(DtmCoordinator *c);
 
 /* ---- dtm_work.c ---- */
 

@@ -77,7 +77,7 @@ executor_to_start(DtmDatabaseSlot *slot)
 		if (slot->tasks[i].state == DTM_TASK_QUEUED && slot->tasks[i].autonomous != 0)
 			urgent++;
 	}
-	for (int i = 0; i < Min(dtm_sql_workers + 1, DTM_MAX_EXECUTORS); i++)
+	for (int i = 0; i <= dtm_sql_workers; i++)
 	{
 		DtmExecutorSlot *executor = &slot->executors[i];
 
@@ -93,8 +93,7 @@ executor_to_start(DtmDatabaseSlot *slot)
 	}
 
 	/* what a session waits for does not wait until a slow function has ended */
-	if (free_number < 0 && urgent > idle && dtm_sql_workers < DTM_MAX_EXECUTORS &&
-		slot->executors[dtm_sql_workers].pid == 0)
+	if (free_number < 0 && urgent > idle && slot->executors[dtm_sql_workers].pid == 0)
 		return dtm_sql_workers;
 	return queued > idle ? free_number : -1;
 }
@@ -149,7 +148,7 @@ finish_task(DtmTask *task, DtmOutcome outcome, const char *reason)
 {
 	if (task->autonomous != 0)
 	{
-		dtm_autonomous_finish(task, ERRCODE_ADMIN_SHUTDOWN, reason);
+		dtm_autonomous_requeue(task);
 		return;
 	}
 	task->outcome = (uint8) outcome;

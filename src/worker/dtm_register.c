@@ -33,7 +33,7 @@ unpack(const DtmFound *found, DtmTrans *trans)
 
 /* True when it is there already, as it is. */
 static bool
-is_repeated(const char *gid, const DtmTrans *trans, const char *packed, Size packed_len)
+is_repeated(const DtmTrans *trans, const char *packed, Size packed_len)
 {
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
 
@@ -105,18 +105,26 @@ dtm_register_branch(const char *gid, int64 id, const char *packed, Size packed_l
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("transaction \"%s\" does not exist", gid)));
 	unpack(&found, &trans);
-	if (is_repeated(gid, &trans, packed, packed_len))
-		return;
+
+	/* also when it is there already: who asks again is about to call the first phase */
 	if (found.status != DTM_STATUS_PREPARED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s transaction \"%s\" takes no more branches: its status is \"%s\"",
 						dtm_type_name(found.type), gid, dtm_status_name(found.status)),
 				 errhint("Do not call the first phase of this branch.")));
+	if (is_repeated(&trans, packed, packed_len))
+		return;
 	if (trans.n_branches >= DTM_MAX_STEPS)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("transaction \"%s\" has %d branches already", gid, DTM_MAX_STEPS)));
+	if (VARSIZE_ANY_EXHDR(found.spec) + packed_len > DTM_MAX_SPEC_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("transaction \"%s\" would be larger than %d bytes with this branch", gid,
+						DTM_MAX_SPEC_LEN),
+				 errhint("Send large data by reference, e.g. by a key.")));
 	check_id_is_free(gid, &trans, packed_id(&found, packed, packed_len));
 	dtm_store_register(id, trans.n_branches, packed, packed_len, NULL);
 }

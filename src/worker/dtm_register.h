@@ -12,9 +12,10 @@
 
 /*
  * In the current transaction, under the lock of the transaction's row.  The
- * same branch again changes nothing.  42704 when the gid is gone, 55000 when
- * it is not prepared any more, 23505 when the branch_id is taken by another
- * content, 54000 beyond DTM_MAX_STEPS branches, XX001 damaged rows.
+ * same branch again changes nothing as long as it is prepared.  42704 when the
+ * gid is gone, 55000 when it is not prepared any more, 23505 when the
+ * branch_id is taken by another content, 54000 beyond DTM_MAX_STEPS branches
+ * or DTM_MAX_SPEC_LEN bytes, XX001 damaged rows.
  */
 extern void dtm_register_branch(const char *gid, int64 id, const char *packed, Size packed_len);
 

@@ -23,8 +23,10 @@
 #include "storage/spin.h"
 
 #define DTM_MAX_COORDINATORS 4 /* per database */
-#define DTM_MAX_EXECUTORS 8    /* per database */
-#define DTM_MAX_TASKS 64       /* sql: calls handed to executors, per database */
+#define DTM_MAX_SQL_WORKERS 8  /* the most that dtm.sql_workers may be */
+#define DTM_MAX_EXECUTORS 9    /* per database: one more, for what sessions wait for */
+#define DTM_MAX_TASKS 64       /* handed to executors, per database */
+#define DTM_MAX_SQL_TASKS 48   /* of them sql: calls; the rest is for sessions that wait */
 #define DTM_INBOX_SIZE 4096    /* ids waiting to be picked up, per coordinator */
 #define DTM_MAX_WAITERS 256    /* backends in dtm_wait */
 #define DTM_MAX_REQUESTS 32    /* databases the launcher shall look at */

@@ -110,6 +110,30 @@ check_call(DtmText url, DtmText gid, const DtmTarget *target)
 	free(full);
 }
 
+/* What the parser lets through is read as one identifier, or two for a function. */
+static void
+check_server(const DtmTarget *target)
+{
+	char *name = malloc(target->rest.len + target->host.len + 1);
+	DtmText function = target->rest;
+	size_t taken = dtm_identifier_read(target->host, name, target->host.len + 1);
+
+	HOLDS(target->host.len > 0 && taken == target->host.len);
+	HOLDS(strlen(name) > 0 && strlen(name) <= target->host.len);
+	if (target->scheme == DTM_SCHEME_PG)
+	{
+		taken = dtm_identifier_read(function, name, function.len + 1);
+		HOLDS(taken > 0 && (taken == function.len || function.data[taken] == '.'));
+		if (taken < function.len)
+		{
+			function.data += taken + 1;
+			function.len -= (uint32_t) taken + 1;
+			HOLDS(dtm_identifier_read(function, name, function.len + 1) == function.len);
+		}
+	}
+	free(name);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -140,6 +164,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (gid.len > 0)
 			check_call(url, gid, &target);
 	}
+	if (problem == NULL && (target.scheme == DTM_SCHEME_PG || target.scheme == DTM_SCHEME_XA))
+		check_server(&target);
 	free(copy);
 	return 0;
 }

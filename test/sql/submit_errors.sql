@@ -118,13 +118,17 @@ SELECT saga(format('[{"action": "http://%s/"}]', repeat('a', 254)));
 SELECT saga(format('[{"action": "http://127.0.0.1/%s"}]', repeat('a', 2048)));
 SELECT saga(format('[{"action": "gopher://%s"}]', repeat('ä', 200)));
 SELECT saga(format('[{"action": "gopher://x%s"}]', repeat('ä', 200)));
+SELECT saga('[{"action": "pg://server"}]');
+SELECT saga('[{"action": "pg://my-server/f"}]');
+SELECT saga('[{"action": "pg://server/f(jsonb)"}]');
+SELECT saga('[{"action": "pg://server/public.f"}]');
+SELECT saga('[{"action": "xa://server"}]');
 SELECT step('"compensate": "stock/restore"');
 SELECT step('"compensate": 1');
 
 -- known, but not there yet
 SELECT saga('[{"action": "grpc://127.0.0.1:9/shop.Stock/Deduct"}]');
 SELECT saga('[{"action": "grpcs://127.0.0.1:9/shop.Stock/Deduct"}]');
-SELECT saga('[{"action": "pg://server/public.f"}]');
 SELECT saga('[{"action": "discovery:///stock/deduct"}]');
 SELECT saga('[{"action": "topic://orders"}]');
 

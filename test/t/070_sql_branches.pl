@@ -271,6 +271,51 @@ is(last_error('left'), '42704: the role that submitted the transaction does not 
 is(value("SELECT status FROM dtm.transactions WHERE gid = 'left'"), 'submitted', 'the views still work');
 is(value("SELECT dtm_stop('left')"), 'failed', 'and it can be stopped');
 
+# ---- the forward call was somebody else's: the barrier of a sql: target did not see it, and it is undone all the same
+
+sub undone
+{
+	my ($gid, $expected, $name) = @_;
+
+	wait_status($node, $gid, 'failed');
+	is(ledger($gid), $expected, $name);
+	return;
+}
+my $refuse = { action => 'sql:refuse' };
+submit('undo-http', [ { action => $service->url('/action'), compensate => 'sql:undo' }, $refuse ]);
+undone('undo-http', 'u', 'a sql: compensation of an HTTP action');
+submit('undo-empty', [ { action => '', compensate => 'sql:undo' }, $refuse ]);
+undone('undo-empty', 'u', 'of an empty action');
+submit('undo-none', [ $refuse, { action => $service->url('/never'), compensate => 'sql:undo' } ]);
+undone('undo-none', '', 'not of an action that was not called');
+value('SELECT dtm_tcc_submit(' . sql_literal('[{"try": "' . $service->url('/try') . '", "confirm": "", "cancel": "sql:undo"},'
+	  . ' {"try": "sql:refuse", "confirm": "", "cancel": "sql:undo"}]') . ", gid => 'undo-tcc')");
+undone('undo-tcc', 'u', 'a sql: Cancel of an HTTP Try, but not of a sql: Try that refused');
+
+# repeated: the first one is ended after its work, or says that it comes again
+$node->safe_psql('postgres', <<'END');
+CREATE FUNCTION undo_slowly(p jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM note('u');
+	IF nextval('undone') = 1 THEN PERFORM pg_sleep(60); END IF;
+END $$;
+CREATE SEQUENCE undone;
+END
+submit('undo-twice', [ { action => $service->url('/action'), compensate => 'sql:undo_slowly' }, $refuse ]);
+wait_for($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'dtm_pg executor' AND wait_event = 'PgSleep'",
+	'1', name => 'the compensation has written and sleeps');
+value("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dtm_pg executor' AND wait_event = 'PgSleep'");
+undone('undo-twice', 'u', 'a compensation that is called twice has one effect');
+is(value("SELECT attempts FROM dtm.branches WHERE gid = 'undo-twice' AND branch_id = '01' AND op = 'compensate'"), 2, 'of two attempts');
+
+# done already, and called again, as after a lost answer
+is(value("SELECT string_agg(op || ' ' || reason, ', ' ORDER BY op) FROM dtm.barrier WHERE gid = 'undo-http' AND branch_id = '01'"),
+	'action action, compensate compensate', 'its rows in the barrier');
+submit('undo-again', [ { action => $service->url('/action'), compensate => 'sql:undo' }, $refuse ], "start_after => '1 hour'");
+value("INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason) SELECT 'saga', 'undo-again', '01', op, 'sql', op"
+	  . " FROM unnest(ARRAY['action', 'compensate']) AS op");
+value("SELECT dtm_retry('undo-again')");
+undone('undo-again', '', 'a compensation whose row is there is not run again');
+
 # ---- several at once
 
 submit("together-$_", ['together']) for 1, 2;

@@ -152,6 +152,23 @@ test_rollback_reason(void)
 	}
 }
 
+static void
+test_utf8(void)
+{
+	static const char *const good[] = {"",         "a\t\n\x01",    "\xc3\xbc",
+									   "\xc2\x80", "\xe2\x82\xac", "\xf0\x9f\x98\x80x"};
+	static const char *const bad[] = {"\xc3",         "\x80",     "a\xff",
+									  "\xc0\x80",     "\xc1\xbf", "\xe0\x80\x80",
+									  "\xed\xa0\x80", "\xc2",     "\xf4\x90\x80\x80"};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		CHECK(dtm_text_is_utf8(good[i], strlen(good[i])));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK(!dtm_text_is_utf8(bad[i], strlen(bad[i])));
+	CHECK(!dtm_text_is_utf8("a\0b", 3));
+	CHECK(!dtm_text_is_utf8("\xc3\xbc", 1));
+}
+
 int
 main(void)
 {
@@ -159,5 +176,6 @@ main(void)
 	test_reason();
 	test_bounds();
 	test_rollback_reason();
+	test_utf8();
 	TEST_REPORT();
 }

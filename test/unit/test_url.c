@@ -48,7 +48,11 @@ test_targets(void)
 				 {"sql:f$1_\xc3\xbc", DTM_SCHEME_SQL, "", 0, "f$1_\xc3\xbc"},
 				 {"grpc://h:1/p.S/M", DTM_SCHEME_GRPC, "", 0, "h:1/p.S/M"},
 				 {"grpcs://h:1/p.S/M", DTM_SCHEME_GRPCS, "", 0, "h:1/p.S/M"},
-				 {"pg://server/s.f", DTM_SCHEME_PG, "", 0, "server/s.f"},
+				 {"pg://server/f", DTM_SCHEME_PG, "server", 0, "f"},
+				 {"PG://Server_2/s.f", DTM_SCHEME_PG, "Server_2", 0, "s.f"},
+				 {"pg://\"My /\"\" Server\"/\"a b\".\"c/d\"", DTM_SCHEME_PG, "\"My /\"\" Server\"",
+				  0, "\"a b\".\"c/d\""},
+				 {"xa://server", DTM_SCHEME_XA, "server", 0, "server"},
 				 {"discovery:///service/path", DTM_SCHEME_DISCOVERY, "", 0, "/service/path"},
 				 {"topic://order.paid", DTM_SCHEME_TOPIC, "", 0, "order.paid"}};
 
@@ -63,6 +67,43 @@ test_targets(void)
 		CHECK_INT(target.port, cases[i].port);
 		CHECK_TEXT(target.rest, cases[i].rest);
 	}
+}
+
+static void
+test_identifiers(void)
+{
+	static const struct
+	{
+		const char *name;
+		size_t taken;
+		const char *result;
+	} cases[] = {{"abc", 3, "abc"},
+				 {"ABC.def", 3, "abc"},
+				 {"\"ABC\".def", 5, "ABC"},
+				 {"\"a\"\"b/ .\"", 9, "a\"b/ ."},
+				 {"\"\"\"\"", 4, "\""},
+				 {"\xc3\x9c", 2, "\xc3\x9c"},
+				 {"\"\"", 0, ""},
+				 {"\"a", 0, ""},
+				 {"1a", 0, ""},
+				 {"", 0, ""}};
+	char buffer[16];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		DtmText name = {cases[i].name, (uint32_t) strlen(cases[i].name)};
+
+		buffer[0] = '\0';
+		CHECK_INT(dtm_identifier_read(name, buffer, name.len + 1), cases[i].taken);
+		CHECK_STR(buffer, cases[i].result);
+	}
+
+	/* no room: nothing taken, and nothing written behind the end */
+	buffer[3] = '#';
+	CHECK_INT(dtm_identifier_read((DtmText){"abc", 3}, buffer, 3), 0);
+	CHECK_INT(dtm_identifier_read((DtmText){"abc", 3}, buffer, 0), 0);
+	CHECK_INT(buffer[3], '#');
+	CHECK_INT(dtm_identifier_read((DtmText){"abc", 3}, buffer, 4), 3);
 }
 
 static void
@@ -85,6 +126,21 @@ test_bad_targets(void)
 		 {"file:///etc/passwd", "has an unknown scheme"},
 		 {"http://user@a/", "contains a user name or password"},
 		 {"http://a:b@c/", "contains a user name or password"},
+		 {"pg://", "names no server"},
+		 {"pg:///f", "names no server"},
+		 {"pg://server", "names no function"},
+		 {"pg://server/", "names no function"},
+		 {"pg://my-server/f", "has a malformed server name"},
+		 {"pg://user@server/f", "has a malformed server name"},
+		 {"pg://server:5432/f", "has a malformed server name"},
+		 {"pg://\"server/f", "has a malformed server name"},
+		 {"pg://\"\"/f", "has a malformed server name"},
+		 {"pg://server/f()", "has a malformed function name"},
+		 {"pg://server/a/f", "has a malformed function name"},
+		 {"pg://server/a.b.c", "has a function name of more than two parts"},
+		 {"pg://server /f", "has a malformed server name"},
+		 {"xa://", "names no server"},
+		 {"xa://server/f", "has a malformed server name"},
 		 {"http://a b/", "contains a space"},
 		 {"http://a/b c", "contains a space"},
 		 {"http://a/\r\nX: y", "contains a control character"},
@@ -305,6 +361,7 @@ int
 main(void)
 {
 	test_targets();
+	test_identifiers();
 	test_bad_targets();
 	test_url_for_call();
 	test_room();
