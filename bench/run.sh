@@ -5,7 +5,7 @@
 #
 #   bench/run.sh              everything, about six minutes
 #   bench/run.sh --quick      shorter runs, to see that it works
-#   bench/run.sh submit e2e   some of: base submit e2e cpu latency claim memory barrier
+#   bench/run.sh submit e2e   some of: base submit e2e cpu latency claim memory barrier flash_sale
 #
 # Ratios are made within one run; nothing else should run on the machine.
 set -euo pipefail

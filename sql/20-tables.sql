@@ -125,6 +125,23 @@ CREATE TABLE dtm.topic (
 COMMENT ON TABLE dtm.topic IS 'subscribers of topics; read dtm.topics instead';
 
 /*
+ * Where dtm_xa_exec may have left something prepared: written, in a
+ * transaction of its own, before a role first prepares on a server.  Not in
+ * dumps: it names objects by their numbers, and what is prepared under the
+ * name of one database is for no other to finish.
+ */
+CREATE TABLE dtm.xa_server (
+	server		oid NOT NULL,
+	role		oid NOT NULL,
+	failures	integer NOT NULL DEFAULT 0,
+	next_try_at	timestamptz,
+	since		timestamptz,
+	problem		text,
+	CONSTRAINT xa_server_pkey PRIMARY KEY (server, role)
+);
+COMMENT ON TABLE dtm.xa_server IS 'foreign servers that dtm_xa_exec has used, and by whose user mapping; problems with them are in dtm.stuck';
+
+/*
  * Which database of which system these rows belong to.  A row that names
  * another one came with a restore or a clone, and pauses the worker; so does
  * one with system_identifier 0, which dtm_pause() writes.

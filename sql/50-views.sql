@@ -169,6 +169,7 @@ SELECT t.gid,
 		OPERATOR(pg_catalog.||) coalesce('; messages waiting for it: ' OPERATOR(pg_catalog.||) b.waiting::text, '') AS reason,
 	pg_catalog.format(
 		CASE WHEN l.parked THEN 'SELECT dtm_retry(%1$L);  -- once the cause is mended, or: SELECT dtm_stop(%1$L, ''why'')'
+			WHEN t.trans_type OPERATOR(pg_catalog.=) 4::smallint THEN 'SELECT dtm_retry(%1$L);  -- to try now; dtm_stop() would leave prepared what is prepared'
 			ELSE 'SELECT dtm_retry(%1$L);  -- to try now, or: SELECT dtm_stop(%1$L, ''why'')' END,
 		t.gid) AS suggestion
 FROM dtm.live AS l
@@ -184,5 +185,43 @@ FROM dtm.live AS l
 		SELECT pg_catalog.count(*) OPERATOR(pg_catalog.-) 1 AS waiting FROM behind
 	) AS b ON b.waiting OPERATOR(pg_catalog.>) 0
 WHERE (l.parked OR l.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3))
-	AND dtm.may_see(t.owner);
+	AND dtm.may_see(t.owner)
+UNION ALL
+SELECT NULL, 'xa', NULL, s.role::regrole, s.since, s.next_try_at,
+	pg_catalog.format('server %I cannot be asked for what a crash may have left prepared there: %s', coalesce(f.srvname, s.server::text), s.problem),
+	pg_catalog.format('-- mend server %I or the user mapping of %s; it is asked again by itself', coalesce(f.srvname, s.server::text), s.role::regrole)
+FROM dtm.xa_server AS s
+	LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid OPERATOR(pg_catalog.=) s.server
+WHERE s.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3)
+	AND dtm.may_see(s.role);
 COMMENT ON VIEW dtm.stuck IS 'transactions that need a person: why, and what to type';
+
+CREATE VIEW dtm.stocks WITH (security_barrier) AS
+SELECT s.resource::text COLLATE "default" AS resource,
+	s.owner,
+	b.available,
+	coalesce(r.reserved, 0)::bigint AS reserved,
+	(b.sold OPERATOR(pg_catalog.+) coalesce(r.sold, 0))::bigint AS sold,
+	s.buckets,
+	s.created_at
+FROM dtm.stock AS s
+	JOIN (SELECT c.resource, pg_catalog.sum(c.available)::bigint AS available, pg_catalog.sum(c.sold) AS sold
+		FROM dtm.stock_bucket AS c GROUP BY c.resource) AS b ON b.resource OPERATOR(pg_catalog.=) s.resource
+	LEFT JOIN (SELECT n.resource, pg_catalog.sum(n.quantity) FILTER (WHERE n.state OPERATOR(pg_catalog.=) 'reserved') AS reserved,
+			pg_catalog.sum(n.quantity) FILTER (WHERE n.state OPERATOR(pg_catalog.=) 'sold') AS sold
+		FROM dtm.reservation AS n GROUP BY n.resource) AS r ON r.resource OPERATOR(pg_catalog.=) s.resource
+WHERE dtm.may_see(s.owner);
+COMMENT ON VIEW dtm.stocks IS 'resources that can be reserved: what is free, reserved and sold; a role sees its own, pg_monitor all';
+
+CREATE VIEW dtm.reservations WITH (security_barrier) AS
+SELECT r.gid::text COLLATE "default" AS gid,
+	r.resource::text COLLATE "default" AS resource,
+	r.branch_id::text COLLATE "default" AS branch_id,
+	r.attempt,
+	r.quantity,
+	r.state::text COLLATE "default" AS state,
+	r.expires_at,
+	r.settled_at
+FROM dtm.reservation AS r JOIN dtm.stock AS s ON s.resource OPERATOR(pg_catalog.=) r.resource
+WHERE dtm.may_see(s.owner);
+COMMENT ON VIEW dtm.reservations IS 'who has reserved what: reserved, sold, released or expired; until dtm.retention after its end';

@@ -253,9 +253,12 @@ step_list(DtmPqConnection *connection)
 	const DtmPqEntry *entry = connection->entry;
 	Sql sql = {connection->conn, NULL, 0, 0, false};
 
+	/* those that this user may finish */
 	sql_append(&sql,
 			   "SELECT x.gid FROM pg_catalog.pg_prepared_xacts AS x"
-			   " WHERE x.database OPERATOR(pg_catalog.=) pg_catalog.current_database()");
+			   " WHERE x.database OPERATOR(pg_catalog.=) pg_catalog.current_database()"
+			   " AND (x.owner OPERATOR(pg_catalog.=) CURRENT_USER"
+			   " OR pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on')");
 	sql_literal(&sql, " AND pg_catalog.starts_with(x.gid, ", entry->xid, ")");
 	sql_number(&sql, " ORDER BY x.prepared LIMIT ", (int64_t) entry->max_rows + 1, "");
 	return send_step(connection, DTM_PQ_STEP_LIST, &sql);

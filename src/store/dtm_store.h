@@ -261,6 +261,26 @@ extern int64 dtm_store_purge(TimestampTz before, int limit);
 
 extern bool dtm_store_load_one(int64 id, DtmStoredTrans *row);
 
+/* ---- servers on which something may be prepared (dtm_xa_exec); dtm_store_xa.c ---- */
+
+typedef struct DtmXaServer
+{
+	Oid server;
+	Oid role;   /* whose user mapping */
+	char *name; /* of the server, NULL when it, or the role, is gone */
+	int32 failures;
+} DtmXaServer;
+
+/* Is it noted, visibly to all? */
+extern bool dtm_store_xa_is_known(Oid server, Oid role);
+extern void dtm_store_xa_note(Oid server, Oid role);
+extern int dtm_store_xa_servers(DtmXaServer **servers);
+extern void dtm_store_xa_forget(Oid server, Oid role);
+
+/* What came of looking there: failures in a row, why; NULL: nothing is left there. */
+extern void dtm_store_xa_problem(Oid server, Oid role, int failures, TimestampTz next_try_at,
+								 const char *problem);
+
 /* ---- the branch barrier (backends, executor); dtm_store_barrier.c ---- */
 
 /* The executor's own barrier; a service counts 01, 02, ... */
@@ -285,5 +305,25 @@ extern void dtm_store_barrier(const DtmBarrierCall *call, const char *barrier_id
 
 /* The reason in the call's row, in the caller's context; NULL without such a row. */
 extern char *dtm_store_barrier_reason(const DtmBarrierCall *call, const char *barrier_id);
+
+/* ---- reservations (backends, executor; sweep: coordinator); dtm_store_reserve.c ---- */
+
+/* Functions of sql/45-reserve.sql that only the owner of the tables may call. */
+typedef enum DtmReserveCall
+{
+	DTM_STOCK_SET,        /* resource, quantity, buckets */
+	DTM_STOCK_ADD,        /* resource, quantity */
+	DTM_STOCK_DROP,       /* resource */
+	DTM_RESERVE,          /* resource, quantity, gid, branch_id, ttl, wait */
+	DTM_RESERVE_CONFIRM,  /* gid, resource */
+	DTM_RESERVE_RELEASE,  /* gid, resource, sold */
+	DTM_RESERVE_SWEEP_OWN /* at most so many */
+} DtmReserveCall;
+
+/* Call one of them for the current role; not inside of dtm_store_begin. */
+extern int64 dtm_store_reserve(DtmReserveCall call, int nargs, const NullableDatum *args);
+
+/* Settle a batch of reservations whose time is over, whosever they are. */
+extern int64 dtm_store_reserve_sweep(int limit);
 
 #endif /* DTM_STORE_H */

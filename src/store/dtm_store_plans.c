@@ -32,6 +32,17 @@ typedef struct PlanDef
 } PlanDef;
 
 /*
+ * Is this finished transaction d not the only one who knows that what it has
+ * reserved is sold?  See dtm.reservation_fate().
+ */
+#define RESERVATIONS_SETTLED                                                                     \
+	" AND (d.status OPERATOR(pg_catalog.<>) 4::pg_catalog.int2 OR NOT EXISTS ("                  \
+	"SELECT FROM dtm.trans AS t JOIN dtm.reservation AS r ON r.gid OPERATOR(pg_catalog.=) t.gid" \
+	" JOIN dtm.stock AS s ON s.resource OPERATOR(pg_catalog.=) r.resource"                       \
+	" WHERE t.id OPERATOR(pg_catalog.=) d.id AND r.state OPERATOR(pg_catalog.=) 'reserved'"      \
+	" AND pg_catalog.pg_has_role(t.owner, s.owner, 'USAGE')))"
+
+/*
  * The packed form of a transaction t with the branches that were registered
  * later; sagas and messages, types 1 and 2, have none.
  */
@@ -178,7 +189,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"WITH old AS (SELECT d.id FROM dtm.done AS d JOIN dtm.trans AS t"
 		" ON t.id OPERATOR(pg_catalog.=) d.id"
 		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1"
-		" AND ($3 OR pg_catalog.pg_has_role($2, t.owner, 'USAGE'))),"
+		" AND ($3 OR pg_catalog.pg_has_role($2, t.owner, 'USAGE'))" RESERVATIONS_SETTLED "),"
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
 		" r AS (DELETE FROM dtm.branch USING old WHERE branch.id OPERATOR(pg_catalog.=) old.id),"
 		" s AS (DELETE FROM dtm.signal USING old WHERE signal.id OPERATOR(pg_catalog.=) old.id),"
@@ -316,7 +327,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_PURGE] = {
 		"WITH old AS (SELECT d.id FROM dtm.done AS d"
-		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1 LIMIT $2),"
+		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1" RESERVATIONS_SETTLED " LIMIT $2),"
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
 		" r AS (DELETE FROM dtm.branch USING old WHERE branch.id OPERATOR(pg_catalog.=) old.id),"
 		" s AS (DELETE FROM dtm.signal USING old WHERE signal.id OPERATOR(pg_catalog.=) old.id),"
@@ -358,6 +369,63 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE gid OPERATOR(pg_catalog.=) $1 AND branch_id OPERATOR(pg_catalog.=) $2"
 		" AND op OPERATOR(pg_catalog.=) $3 AND barrier_id OPERATOR(pg_catalog.=) $4",
 		4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	},
+	[PLAN_XA_KNOWN] = {
+		"SELECT 1 FROM dtm.xa_server AS s WHERE s.server OPERATOR(pg_catalog.=) $1"
+		" AND s.role OPERATOR(pg_catalog.=) $2",
+		2, {OIDOID, OIDOID}
+	},
+	[PLAN_XA_NOTE] = {
+		"INSERT INTO dtm.xa_server (server, role) VALUES ($1, $2)"
+		" ON CONFLICT ON CONSTRAINT xa_server_pkey DO NOTHING",
+		2, {OIDOID, OIDOID}
+	},
+	[PLAN_XA_SERVERS] = {
+		"SELECT s.server, s.role, f.srvname, s.failures FROM dtm.xa_server AS s"
+		" LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid OPERATOR(pg_catalog.=) s.server"
+		" AND EXISTS (SELECT FROM pg_catalog.pg_roles AS r"
+		" WHERE r.oid OPERATOR(pg_catalog.=) s.role)"
+		" ORDER BY s.server, s.role LIMIT 1000",
+		0, {0}
+	},
+	[PLAN_XA_FORGET] = {
+		"DELETE FROM dtm.xa_server AS s WHERE s.server OPERATOR(pg_catalog.=) $1"
+		" AND s.role OPERATOR(pg_catalog.=) $2",
+		2, {OIDOID, OIDOID}
+	},
+	[PLAN_XA_PROBLEM] = {
+		"UPDATE dtm.xa_server AS s SET failures = $3, next_try_at = $4, problem = $5,"
+		" since = CASE WHEN s.problem IS NULL THEN pg_catalog.now() ELSE s.since END"
+		" WHERE s.server OPERATOR(pg_catalog.=) $1 AND s.role OPERATOR(pg_catalog.=) $2",
+		5, {OIDOID, OIDOID, INT4OID, TIMESTAMPTZOID, TEXTOID}
+	},
+	[PLAN_STOCK_SET] = {
+		"SELECT dtm.stock_set_as($1, $2, $3, $4)",
+		4, {OIDOID, TEXTOID, INT8OID, INT4OID}
+	},
+	[PLAN_STOCK_ADD] = {
+		"SELECT dtm.stock_add_as($1, $2, $3)",
+		3, {OIDOID, TEXTOID, INT8OID}
+	},
+	[PLAN_STOCK_DROP] = {
+		"SELECT dtm.stock_drop_as($1, $2)",
+		2, {OIDOID, TEXTOID}
+	},
+	[PLAN_RESERVE] = {
+		"SELECT dtm.reserve_as($1, $2, $3, $4, $5, $6, $7)",
+		7, {OIDOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, INTERVALOID, BOOLOID}
+	},
+	[PLAN_RESERVE_CONFIRM] = {
+		"SELECT dtm.confirm_as($1, $2, $3)",
+		3, {OIDOID, TEXTOID, TEXTOID}
+	},
+	[PLAN_RESERVE_RELEASE] = {
+		"SELECT dtm.release_as($1, $2, $3, $4)",
+		4, {OIDOID, TEXTOID, TEXTOID, BOOLOID}
+	},
+	[PLAN_RESERVE_SWEEP] = {
+		"SELECT dtm.reserve_sweep_as($1, $2)",
+		2, {OIDOID, INT8OID}
 	},
 };
 /* clang-format on */

@@ -34,6 +34,7 @@
 #include "dtm_compat.h"
 #include "dtm_process.h"
 #include "dtm_register.h"
+#include "dtm_store.h"
 
 #define LONGEST_SLEEP_MS 200 /* a safety net, not how it works */
 #define QUEUE_TIMEOUT_MS 30000
@@ -271,6 +272,21 @@ register_branch(const char *data, Size len)
 	dtm_register_branch(data, id, data + head, len - head);
 }
 
+/* Server, role. */
+static void
+note_xa_server(const char *data, Size len)
+{
+	Oid pair[2];
+
+	if (len != sizeof(pair))
+		elog(ERROR, "malformed note of a server");
+	memcpy(pair, data, sizeof(pair));
+	dtm_store_xa_note(pair[0], pair[1]);
+
+	/* who sees the row relies on it, and must not see it before it is durable */
+	ForceSyncCommit();
+}
+
 static void
 execute(const DtmTask *task)
 {
@@ -291,6 +307,9 @@ execute(const DtmTask *task)
 	{
 		case DTM_AUTONOMOUS_REGISTER:
 			register_branch(data, task->argument_len);
+			break;
+		case DTM_AUTONOMOUS_XA_SERVER:
+			note_xa_server(data, task->argument_len);
 			break;
 	}
 }

@@ -15,7 +15,8 @@
 
 typedef enum DtmAutonomousKind
 {
-	DTM_AUTONOMOUS_REGISTER = 1 /* a branch: gid, NUL, id, packed form */
+	DTM_AUTONOMOUS_REGISTER = 1, /* a branch: gid, NUL, id, packed form */
+	DTM_AUTONOMOUS_XA_SERVER = 2 /* where something may be prepared: Oid of server and of role */
 } DtmAutonomousKind;
 
 /*

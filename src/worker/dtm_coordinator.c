@@ -346,7 +346,7 @@ nearest_deadline(const DtmCoordinator *c)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64 ms = MAX_WAIT_MS;
-	TimestampTz deadline = dtm_work_next(c);
+	TimestampTz deadline = Min(dtm_work_next(c), dtm_xa_sweep_next(c));
 	int http = dtm_http_timeout_ms(c->http);
 	int pq = dtm_pq_timeout_ms(c->pq);
 
@@ -402,6 +402,7 @@ loop(DtmCoordinator *c)
 		dtm_pq_dispatch(c->pq);
 		dtm_calls_collect(c);
 		ticked = dtm_tick(c);
+		dtm_xa_sweep(c);
 		dtm_calls_feed_executors(c);
 		publish_rates(c);
 		report_when_idle(c, ticked);
@@ -438,6 +439,7 @@ dtm_coordinator_main(Datum arg)
 	stay_paused(c);
 	dtm_held_init(c);
 	dtm_calls_init(c);
+	dtm_xa_sweep_init(c);
 	open_inbox(c, DTM_WORKER_RUNNING);
 	c->mark_at = GetCurrentTimestamp() - 2 * REPORT_INTERVAL_US;
 	publish_rates(c);

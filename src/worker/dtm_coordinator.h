@@ -10,6 +10,7 @@
  *	 dtm_work.c			where work comes from: inbox, timers, sweep
  *	 dtm_held.c			transactions in memory
  *	 dtm_calls.c		calls out and their results
+ *	 dtm_xa_sweep.c		what dtm_xa_exec left prepared where, at a crash
  *	 dtm_pgcalls.c		... to other PostgreSQL servers
  *
  * -------------------------------------------------------------------------
@@ -115,6 +116,8 @@ typedef struct DtmWaitingTask
 	int32 timeout_ms;
 } DtmWaitingTask;
 
+typedef struct DtmXaSweep DtmXaSweep; /* dtm_xa_sweep.c */
+
 typedef struct DtmCoordinator
 {
 	int database; /* slot */
@@ -142,8 +145,9 @@ typedef struct DtmCoordinator
 	int n_events;
 	int events_size;
 
-	DtmIdList load;  /* to be loaded, or looked at again */
-	DtmIdList retry; /* likewise, and what waits in them is due now */
+	DtmIdList load;    /* to be loaded, or looked at again */
+	DtmIdList settled; /* of those to be loaded: xa whose servers have all committed */
+	DtmIdList retry;   /* likewise, and what waits in them is due now */
 
 	/* finding work in the tables */
 	bool sweeping;
@@ -165,6 +169,8 @@ typedef struct DtmCoordinator
 
 	/* who waits because of which host, to be pulled forward */
 	HTAB *host_waiters;
+
+	DtmXaSweep *xa_sweep; /* of the first coordinator, else NULL */
 
 	Oid extension;         /* as of the last transaction */
 	int failed_ticks;      /* in a row */
@@ -299,6 +305,9 @@ extern bool dtm_work_take_inbox(DtmCoordinator *c);
  */
 extern void dtm_work_flush_before_calls(DtmCoordinator *c);
 
+/* Did the inbox say that all servers of this xa have committed?  Once. */
+extern bool dtm_work_take_settled(DtmCoordinator *c, int64 id);
+
 /* Is there anything to do for a tick, anything to take from the tables, and when is there next? */
 extern bool dtm_work_exists(const DtmCoordinator *c, TimestampTz now);
 extern bool dtm_work_from_tables(const DtmCoordinator *c, TimestampTz now);
@@ -313,8 +322,22 @@ extern void dtm_work_gather(DtmCoordinator *c, TimestampTz now, DtmWork *work);
 /* That transaction failed: timers that were taken are there again, so look for all of it anew. */
 extern void dtm_work_again(DtmCoordinator *c, TimestampTz now);
 
-/* Delete a batch of what finished before the retention. */
+/* Each minute: settle a batch of reservations, delete a batch of what finished before the retention. */
 extern void dtm_work_purge(DtmCoordinator *c, TimestampTz now);
+
+/* ---- dtm_xa_sweep.c ---- */
+
+/* tag of its calls; ids of transactions are positive */
+#define DTM_XA_SWEEP_TAG (UINT64_MAX - 1)
+
+extern void dtm_xa_sweep_init(DtmCoordinator *c);
+
+/* Begin what is due.  Outside of transactions. */
+extern void dtm_xa_sweep(DtmCoordinator *c);
+extern TimestampTz dtm_xa_sweep_next(const DtmCoordinator *c);
+
+/* Take a result; false when it is not of the sweep. */
+extern bool dtm_xa_sweep_ended(DtmCoordinator *c, const DtmPqDone *done);
 
 /* ---- dtm_tick.c ---- */
 

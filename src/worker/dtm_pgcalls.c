@@ -331,7 +331,8 @@ dtm_pgcalls_collect(DtmCoordinator *c)
 
 	while ((done = dtm_pq_next_done(c->pq)) != NULL)
 	{
-		pq_ended(c, done);
+		if (!dtm_xa_sweep_ended(c, done))
+			pq_ended(c, done);
 		dtm_pq_release(c->pq, done);
 	}
 	while ((server = dtm_pq_recovered(c->pq)) != NULL)

@@ -84,6 +84,7 @@ startup_shared(void)
 		{
 			DtmDatabaseSlot *db = &dtm_shared->databases[i];
 
+			pg_atomic_init_u32(&db->xa_sweeps, 0);
 			for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
 				init_coordinator(&db->coordinators[k]);
 			for (int k = 0; k < DTM_MAX_EXECUTORS; k++)
@@ -196,7 +197,7 @@ inbox_put(DtmInbox *inbox, const int64 *ids, int n, int worker, int workers, boo
 	SpinLockAcquire(&inbox->mutex);
 	for (int i = 0; i < n; i++)
 	{
-		if (ids[i] != DTM_INBOX_CONTROL && ids[i] % workers != worker)
+		if (ids[i] != DTM_INBOX_CONTROL && DTM_INBOX_ID(ids[i]) % workers != worker)
 			continue;
 		put = true;
 		if (ids[i] == DTM_INBOX_CONTROL)

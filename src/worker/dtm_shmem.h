@@ -36,6 +36,13 @@
 /* Among ids, a control message: look at dtm.node again. */
 #define DTM_INBOX_CONTROL ((int64) 0)
 
+/*
+ * An id with its sign turned: an xa whose session has seen all its servers
+ * commit, so that they need not be asked again.  A hint: it may get lost.
+ */
+#define DTM_INBOX_SETTLED(id) (-(id))
+#define DTM_INBOX_ID(entry) ((entry) < 0 ? -(entry) : (entry))
+
 typedef enum DtmWorkerState
 {
 	DTM_WORKER_NONE = 0, /* no process */
@@ -149,6 +156,7 @@ typedef struct DtmDatabaseSlot
 	pid_t aside_for;   /* pid that runs DDL on the database, 0 = none */
 	uint64 generation; /* of coordinators started here */
 	uint64 task_serial;
+	pg_atomic_uint32 xa_sweeps; /* asked for: a session left something prepared, perhaps */
 	DtmCoordinatorSlot coordinators[DTM_MAX_COORDINATORS];
 	DtmExecutorSlot executors[DTM_MAX_EXECUTORS];
 	DtmTask tasks[DTM_MAX_TASKS];

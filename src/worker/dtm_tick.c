@@ -141,6 +141,27 @@ apply_kind(Tick *tick, DtmHeld *held, DtmEventKind kind)
 	apply(tick, held, &event);
 }
 
+/* Its session has seen all servers commit: what would be called has succeeded already. */
+static void
+apply_settled(Tick *tick, DtmHeld *held)
+{
+	if (held->trans.type != DTM_TYPE_XA || held->trans.status != DTM_STATUS_SUBMITTED)
+		return;
+	while (held->n_starts > 0 && !held->lost)
+	{
+		const DtmCall *call = &held->starts[--held->n_starts];
+		DtmEvent event;
+
+		memset(&event, 0, sizeof(event));
+		event.kind = DTM_EVENT_RESULT;
+		event.branch = call->branch;
+		event.role = call->role;
+		event.outcome = DTM_OUTCOME_SUCCESS;
+		event.started_at = tick->now;
+		apply(tick, held, &event);
+	}
+}
+
 /* A row of the tables and, perhaps, its older twin in memory. */
 static void
 take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadable,
@@ -186,6 +207,8 @@ take_row(Tick *tick, const DtmStoredTrans *row, bool retry, Unreadable *unreadab
 	}
 	held->saw_retry = row->retry;
 	apply_kind(tick, held, retry || row->retry ? DTM_EVENT_RETRY : DTM_EVENT_WAKE);
+	if (dtm_work_take_settled(tick->c, row->id))
+		apply_settled(tick, held);
 }
 
 static void

@@ -71,8 +71,8 @@ at_end_of_transaction(XactEvent event, void *arg)
 	}
 }
 
-static void
-register_callback(void)
+void
+dtm_wake_prepare(void)
 {
 	if (!callback_registered)
 	{
@@ -86,7 +86,7 @@ dtm_wake_at_commit(int64 id)
 {
 	if (dtm_shared == NULL)
 		return;
-	register_callback();
+	dtm_wake_prepare();
 	if (n_pending > 0 && pending[n_pending - 1] == id)
 		return;
 	if (n_pending < MAX_PENDING)
@@ -96,10 +96,20 @@ dtm_wake_at_commit(int64 id)
 }
 
 void
+dtm_wake_settled(int64 id)
+{
+	for (int i = 0; i < n_pending; i++)
+	{
+		if (pending[i] == id)
+			pending[i] = DTM_INBOX_SETTLED(id);
+	}
+}
+
+void
 dtm_wake_launcher_at_commit(Oid dboid)
 {
 	if (dtm_shared == NULL)
 		return;
-	register_callback();
+	dtm_wake_prepare();
 	pending_database = dboid;
 }

@@ -64,9 +64,29 @@ dtm_work_take_inbox(DtmCoordinator *c)
 		c->flush_up_to = inbox->flush_up_to;
 	SpinLockRelease(&inbox->mutex);
 
+	c->settled.n = 0;
 	for (int i = 0; i < n; i++)
-		dtm_ids_add(c, &c->load, ids[i]);
+	{
+		dtm_ids_add(c, &c->load, DTM_INBOX_ID(ids[i]));
+		if (ids[i] < 0)
+			dtm_ids_add(c, &c->settled, DTM_INBOX_ID(ids[i]));
+	}
 	return control;
+}
+
+bool
+dtm_work_take_settled(DtmCoordinator *c, int64 id)
+{
+	/* they are loaded in the order in which they came: as a rule it is the first */
+	for (int i = 0; i < c->settled.n; i++)
+	{
+		if (c->settled.ids[i] != id)
+			continue;
+		memmove(c->settled.ids + i, c->settled.ids + i + 1, sizeof(int64) * (c->settled.n - i - 1));
+		c->settled.n--;
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -96,7 +116,7 @@ bool
 dtm_work_exists(const DtmCoordinator *c, TimestampTz now)
 {
 	return c->n_events > 0 || dtm_held_first_wake(c) <= now || dtm_work_from_tables(c, now) ||
-		(dtm_retention > 0 && c->number == 0 && c->purge_at <= now);
+		(c->number == 0 && c->purge_at <= now);
 }
 
 bool
@@ -127,7 +147,7 @@ dtm_work_next(const DtmCoordinator *c)
 			return DT_NOBEGIN;
 		next = Min(c->next_timer, c->sweep_at);
 	}
-	if (dtm_retention > 0 && c->number == 0)
+	if (c->number == 0)
 		next = Min(next, c->purge_at);
 	return Min(next, dtm_held_first_wake(c));
 }
@@ -256,14 +276,19 @@ dtm_work_again(DtmCoordinator *c, TimestampTz now)
 void
 dtm_work_purge(DtmCoordinator *c, TimestampTz now)
 {
-	int64 n;
+	int64 n = 0;
 
-	if (dtm_retention == 0 || c->number != 0 || now < c->purge_at)
+	if (c->number != 0 || now < c->purge_at)
 		return;
 
 	/* also when it fails: a dtm_purge() that is not committed must not hold up each tick */
 	c->purge_at = TimestampTzPlusMilliseconds(now, PURGE_INTERVAL_MS);
-	n = dtm_store_purge(now - (int64) dtm_retention * USECS_PER_SEC, PURGE_BATCH);
+
+	/* first what may still need to look its transaction up */
+	if (dtm_store_reserve_sweep(PURGE_BATCH) >= PURGE_BATCH)
+		n = PURGE_BATCH;
+	if (dtm_retention > 0)
+		n = Max(n, dtm_store_purge(now - (int64) dtm_retention * USECS_PER_SEC, PURGE_BATCH));
 	if (n >= PURGE_BATCH)
 		c->purge_at = now;
 }

@@ -43,7 +43,10 @@ SELECT f, outcome('SELECT ' || f) FROM unnest(ARRAY[
 	$$dtm_barrier('saga', 'a', '01', 'action')$$, $$dtm_barrier('gid=a')$$, $$dtm_barrier_run('gid=a', 'SELECT 1')$$,
 	$$dtm_barrier_query_prepared('gid=a')$$, $$dtm_msg_submit('[{"action": ""}]')$$, $$dtm_msg_prepare('[{"action": ""}]', 'sql:f')$$,
 	$$dtm_submit('a')$$, $$dtm_abort('a')$$, $$dtm_tcc_submit('[{"try": "", "confirm": "", "cancel": ""}]')$$,
-	$$dtm_topic_subscribe('a', 'http://127.0.0.1:9/')$$, $$dtm_topic_unsubscribe('a', 'http://127.0.0.1:9/')$$, $$dtm_topic_drop('a')$$]) AS f;
+	$$dtm_topic_subscribe('a', 'http://127.0.0.1:9/')$$, $$dtm_topic_unsubscribe('a', 'http://127.0.0.1:9/')$$, $$dtm_topic_drop('a')$$,
+	$$dtm_stock_set('a', 1)$$, $$dtm_stock_add('a', 1)$$, $$dtm_stock_drop('a')$$, $$dtm_reserve('a')$$, $$dtm_reserve_confirm('a')$$,
+	$$dtm_reserve_release('a')$$, 'dtm_reserve_sweep()', $$dtm_reserve_try('{}')$$, $$dtm_reserve_confirm('{}'::jsonb)$$,
+	$$dtm_reserve_cancel('{}')$$]) AS f;
 -- which is all there are
 RESET ROLE;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'dtm\_%' AND pronamespace = 'public'::regnamespace;

@@ -160,7 +160,9 @@ sub wait_for
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $found = wait_until(
 		sub {
-			my ($rc, $stdout, $stderr) = $node->psql($opts{dbname} // 'postgres', $query);
+			# psql may be gone before it has read the query (a broken pipe)
+			my ($rc, $stdout, $stderr) = eval { $node->psql($opts{dbname} // 'postgres', $query) };
+			return 0 unless defined $rc;
 			($last, $errors) = ($stdout // '', $stderr // '');
 			return $rc == 0 && $last eq $expected;
 		},
