@@ -140,9 +140,11 @@ take_payload(FunctionCallInfo fcinfo, int n, DtmSpecBuilder *builder)
 	}
 }
 
+pg_noreturn static void raise_failure(const DtmBranch *step, const char *reason);
+
 /* The step has failed for good: DTM01, which the function may catch. */
 static void
-pg_attribute_noreturn() raise_failure(const DtmBranch *step, const char *reason)
+raise_failure(const DtmBranch *step, const char *reason)
 {
 	/* "409: no stock", "DTM01: no stock": without the status in front */
 	const char *body = strstr(reason, ": ");

@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "dtm_arena.h"
+#include "dtm_compat.h"
 #include "dtm_engine.h"
 #include "dtm_spec.h"
 #include "dtm_state.h"
@@ -64,10 +65,14 @@ static struct
 	char *event; /* that the step waits for, or NULL */
 } run;
 
+pg_noreturn static void raise_end(void);
+pg_noreturn static void raise_outdated(void);
+pg_noreturn static void raise_problem(const char *problem);
+
 /* ---- the end of a run ---- */
 
 static void
-pg_attribute_noreturn() raise_end(void)
+raise_end(void)
 {
 	run.ended = true;
 	ereport(ERROR,
@@ -76,7 +81,7 @@ pg_attribute_noreturn() raise_end(void)
 }
 
 static void
-pg_attribute_noreturn() raise_outdated(void)
+raise_outdated(void)
 {
 	run.outdated = true;
 	ereport(ERROR,
@@ -95,7 +100,7 @@ keep(const char *bytes, size_t len)
 }
 
 static void
-pg_attribute_noreturn() raise_problem(const char *problem)
+raise_problem(const char *problem)
 {
 	run.problem = keep(problem, strlen(problem));
 	raise_end();

@@ -16,6 +16,7 @@
 
 #include "utils/jsonb.h"
 
+#include "dtm_compat.h"
 #include "dtm_shmem.h"
 #include "dtm_store.h"
 
@@ -81,10 +82,10 @@ extern DtmStepFound
 dtm_workflow_find(const DtmBranch *asked, const char **answer, const char **reason);
 
 /* End the run, and park the workflow: its function is not deterministic, or was changed. */
-extern void dtm_workflow_differs(const DtmBranch *asked) pg_attribute_noreturn();
+pg_noreturn extern void dtm_workflow_differs(const DtmBranch *asked);
 
 /* End the run, to record this step (of dtm_branch_pack).  54000 when there is no room for it. */
-extern void dtm_workflow_suspend(const DtmBranch *asked, const char *packed, size_t packed_len)
-	pg_attribute_noreturn();
+pg_noreturn extern void
+dtm_workflow_suspend(const DtmBranch *asked, const char *packed, size_t packed_len);
 
 #endif /* DTM_WORKFLOW_H */
