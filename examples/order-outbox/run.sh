@@ -55,7 +55,7 @@ SELECT place_order(1002, 'bob', 40, pay_within => '3 s');
 SELECT pay_order(1001);"
 	report paid-1001 succeed
 	check "mails about it that were sent: 1" 1 "$(count_calls paid-1001 'sent: dear ann')"
-	check "calls that were a repetition: 1" 1 "$(count_calls paid-1001 'sent before')"
+	at_least "calls that were a repetition: 1" 1 "$(count_calls paid-1001 'sent before')"
 	check "points of ann: 60" 60 "$(sql "$home" "SELECT balance FROM points WHERE customer = 'ann'")"
 }
 
