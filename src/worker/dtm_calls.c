@@ -31,6 +31,7 @@
 
 #define HOST_WAITERS 256 /* ids remembered per host */
 #define MAX_HOSTS_REMEMBERED 256
+#define POSTPONED_US 200000 /* until a workflow whose run came to nothing runs again */
 
 /* tag of an alert; ids of transactions are positive */
 #define ALERT_TAG UINT64_MAX
@@ -479,6 +480,15 @@ outcome_of_done(const DtmHttpDone *done)
 	return outcome == DTM_OUTCOME_SUCCESS ? DTM_OUTCOME_ERROR : outcome;
 }
 
+/* What a step of a workflow answered is kept for the function that asked. */
+static bool
+wants_answer(const DtmHeld *held, const DtmEvent *event)
+{
+	return held->trans.type == DTM_TYPE_WORKFLOW && event->kind == DTM_EVENT_RESULT &&
+		event->outcome == DTM_OUTCOME_SUCCESS && event->role == DTM_ROLE_FORWARD &&
+		event->branch != DTM_BRANCH_TRANS;
+}
+
 static void
 http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 {
@@ -522,6 +532,8 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 		event.reason = event_text(c, reason, strlen(reason));
 	if (event.outcome == DTM_OUTCOME_FAILURE)
 		event.body = body_of_reason(c, reason);
+	if (wants_answer(held, &event))
+		event.answer = event_text(c, done->body, done->body_len);
 	dtm_calls_add_event(c, held, &event);
 
 	if (event.kind == DTM_EVENT_POSTPONE || done->error == DTM_HTTP_CONNECT ||
@@ -599,7 +611,13 @@ sql_ended(DtmCoordinator *c, const DtmTask *task)
 	event.role = task->role;
 	event.outcome = (DtmOutcome) task->outcome;
 	event.started_at = task->started_at;
-	if (event.outcome != DTM_OUTCOME_SUCCESS)
+	if (task->postponed)
+	{
+		/* as a rule the row is loaded anew before this counts, for it was changed */
+		event.kind = DTM_EVENT_POSTPONE;
+		event.until = GetCurrentTimestamp() + POSTPONED_US;
+	}
+	else if (event.outcome != DTM_OUTCOME_SUCCESS)
 	{
 		event.reason = event_text(c, task->reason, strlen(task->reason));
 		event.body = body_of_reason(c, task->reason);

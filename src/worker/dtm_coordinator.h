@@ -30,6 +30,14 @@
 #define DTM_SWEEP_CHUNK 500
 #define DTM_LONG_WAIT_US 500000 /* what waits longer leaves the memory */
 
+/* What a branch answered, until it is written. */
+typedef struct DtmHeldAnswer
+{
+	struct DtmHeldAnswer *next;
+	uint16 branch;
+	DtmText bytes; /* as they came */
+} DtmHeldAnswer;
+
 /* A transaction in memory: what the tables say, and the calls that are out for it. */
 typedef struct DtmHeld
 {
@@ -56,6 +64,7 @@ typedef struct DtmHeld
 	uint32 starts_size;
 	DtmProgress progress;
 	uint32 write_failures; /* in a row, because of locks */
+	DtmHeldAnswer *answers;
 
 	/* in the heap of those that wait in memory */
 	bool in_heap;
@@ -185,6 +194,12 @@ extern DtmTime dtm_held_first_wake(const DtmCoordinator *c);
 
 /* Packed state in the current context, as progress for the store; release: until next_at. */
 extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now, bool release);
+
+/* Keep what a branch answered until the op's success is written. */
+extern void dtm_held_keep_answer(DtmHeld *held, uint16 branch, DtmText bytes);
+
+/* Write what these, whose progress is written, were answered. */
+extern void dtm_held_write_answers(DtmHeld *const *list, int n);
 
 /* NOTIFY dtm with this transaction's commit: it has finished. */
 extern void dtm_held_notify(const DtmHeld *held);
