@@ -36,7 +36,7 @@ if ! build_and_install >"$LOGS/build.log" 2>&1; then
 	exit 1
 fi
 echo "starting a throwaway PostgreSQL $("$PG_CONFIG" --version | cut -d' ' -f2) ..."
-cluster_start
+cluster_start "max_prepared_transactions = 20"		# for bank-transfer
 
 # the shop also stops this server the hard way, in the middle of an order
 export PGDATA=$DATA PG_BIN=$("$PG_CONFIG" --bindir) PG_LOG=$LOGS/server.log
