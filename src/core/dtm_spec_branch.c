@@ -168,6 +168,7 @@ dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *pac
 	DtmHeaderList *headers;
 	DtmRc rc;
 
+	/* then there may be no branch */
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
 	headers = &builder->extra[0].headers;
