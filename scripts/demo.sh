@@ -1,11 +1,25 @@
 #!/usr/bin/env bash
 #
-# The shop of examples/shop on a throwaway server: installs what is missing,
-# builds dtm_pg, runs three orders and shows what became of them.  Works on a
-# Debian machine where nothing is installed yet, as root or with sudo; nothing
-# is left behind but the packages.
+# An example on a throwaway server:
+#
+#   scripts/demo.sh               the shop of examples/shop: three orders and a crash
+#   scripts/demo.sh supply-chain  another one of examples/
+#
+# Installs what is missing, builds dtm_pg, runs the example and shows what became
+# of its transactions.  Works on a Debian machine where nothing is installed yet,
+# as root or with sudo; nothing is left behind but the packages.
 #
 . "$(dirname "$0")/lib.sh"
+
+example=${1:-shop}
+case $example in
+	*[!a-z-]*) example=/ ;;		# no paths
+esac
+if [ $# -gt 1 ] || [ ! -x "$TOP/examples/$example/run.sh" ]; then
+	cd "$TOP/examples"
+	echo "usage: scripts/demo.sh [example]; there are:" $(ls -d */ | tr -d /) >&2
+	exit 2
+fi
 
 began=$SECONDS
 "$TOP/scripts/install-deps.sh"
@@ -22,14 +36,14 @@ if ! build_and_install >"$LOGS/build.log" 2>&1; then
 	exit 1
 fi
 echo "starting a throwaway PostgreSQL $("$PG_CONFIG" --version | cut -d' ' -f2) ..."
-cluster_start
+cluster_start "max_prepared_transactions = 20"		# for bank-transfer
 
-# the demo also stops this server the hard way, in the middle of an order
+# the shop also stops this server the hard way, in the middle of an order
 export PGDATA=$DATA PG_BIN=$("$PG_CONFIG" --bindir) PG_LOG=$LOGS/server.log
 status=0
-in_source examples/shop/run_demo.sh || status=$?
+in_source "examples/$example/run.sh" || status=$?
 if [ $status -ne 0 ]; then
-	echo "demo: examples/shop/run_demo.sh ended with $status; the server's last words:" >&2
+	echo "demo: examples/$example/run.sh ended with $status; the server's last words:" >&2
 	tail -n 30 "$LOGS/server.log" >&2
 	exit $status
 fi

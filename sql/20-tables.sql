@@ -35,6 +35,19 @@ CREATE TABLE dtm.branch (
 );
 COMMENT ON TABLE dtm.branch IS 'branches that were registered after the submit, and what steps of a workflow answered; read dtm.branches instead';
 
+-- Signals that came before a workflow waited for them.
+CREATE TABLE dtm.signal (
+	id			bigint NOT NULL,
+	seq			integer NOT NULL,
+	event		text COLLATE "C" NOT NULL,
+	payload		text NOT NULL,
+	CONSTRAINT signal_pkey PRIMARY KEY (id, seq)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE dtm.signal IS 'signals kept for a workflow that does not wait for them yet; see dtm_signal()';
+
 /*
  * How far it is: one narrow row per unfinished transaction.  No changing
  * column is indexed, so that every progress is a HOT update; a finished
@@ -148,6 +161,7 @@ WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
 SELECT pg_catalog.pg_extension_config_dump('dtm.trans', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.trans_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.branch', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.signal', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.live', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.done', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.timer', '');

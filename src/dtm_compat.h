@@ -102,6 +102,11 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 #define dtm_create_wait_event_set(n) CreateWaitEventSet(NULL, (n))
 #endif
 
+/* until 17: what never returns was said behind the declaration; GCC takes it in front, too */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* until 16: extensions share one wait event */
 #if PG_VERSION_NUM < 170000
 static inline uint32

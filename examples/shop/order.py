@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The order service: the order book that warehouse and accounts work from."""
 
-from shop_service import Service, number, serve, text
+from branch_service import Service, number, serve, text
 
 
 def create(cur, payload):

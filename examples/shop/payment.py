@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The payment service: charges the customer's account, and pays back."""
 
-from shop_service import Refused, Service, number, serve, text
+from branch_service import Refused, Service, number, serve, text
 
 
 def charge(cur, payload):

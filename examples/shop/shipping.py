@@ -8,7 +8,7 @@ looks from outside: the caller has given up, and the work is done all the same.
 
 import time
 
-from shop_service import Service, number, serve, text
+from branch_service import Service, number, serve, text
 
 
 def book(cur, payload):

@@ -11,7 +11,7 @@ CREATE TABLE orders (
 	status		text NOT NULL DEFAULT 'placed'
 );
 
--- Where the services are; run_demo.sh fills it.
+-- Where the services are; run.sh fills it.
 CREATE TABLE service (
 	name		text PRIMARY KEY,
 	url			text NOT NULL

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The stock service: takes goods off the shelf, and puts them back."""
 
-from shop_service import Refused, Service, number, serve, text
+from branch_service import Refused, Service, number, serve, text
 
 
 def deduct(cur, payload):

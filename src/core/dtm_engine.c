@@ -29,6 +29,7 @@
 
 static DtmRc apply_event(DtmRun *run, const DtmEvent *event);
 static DtmRc apply_result(DtmRun *run, const DtmEvent *event);
+static DtmRc end_replay(DtmRun *run, const DtmEvent *event);
 static DtmRc apply_postpone(DtmRun *run, const DtmEvent *event);
 static void apply_retry(DtmRun *run);
 static DtmRc advance(DtmRun *run);
@@ -86,7 +87,30 @@ dtm_engine_steer(DtmTrans *trans, const DtmEvent *event, DtmTime now, DtmArena *
 	if (dtm_status_is_final(trans->status))
 		return DTM_STATE;
 	run.rule = &run.mode->rules[trans->status];
+	if (event->kind == DTM_EVENT_RESULT)
+		return end_replay(&run, event);
 	return apply_event(&run, event);
+}
+
+DtmRc
+dtm_engine_settle(DtmTrans *trans, uint16_t branch, DtmTime now)
+{
+	DtmPlan plan = {0};
+	DtmRun run = {.trans = trans, .now = now, .plan = &plan};
+
+	if (trans->type != DTM_TYPE_WORKFLOW || trans->status != DTM_STATUS_PREPARED ||
+		branch >= trans->n_branches || trans->branches[branch].kind != DTM_STEP_AWAIT ||
+		trans->branches[branch].state[DTM_ROLE_FORWARD].status != DTM_OP_PREPARED)
+		return DTM_STATE;
+	dtm_phase_decide(&run, &trans->branches[branch].state[DTM_ROLE_FORWARD], DTM_OP_SUCCEED);
+	return DTM_OK;
+}
+
+void
+dtm_engine_stepped(DtmTrans *trans)
+{
+	trans->query.failures = 0;
+	trans->query.next_at = 0;
 }
 
 bool
@@ -311,13 +335,7 @@ back_off(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 	int64_t wait = interval;
 
 	if (event->outcome == DTM_OUTCOME_ONGOING)
-	{
 		op->failures = 0;
-
-		/* whoever ran the workflow may know when it has to go on */
-		if (event->branch == DTM_BRANCH_TRANS && op->next_at > run->now)
-			return;
-	}
 	else
 	{
 		uint64_t seed = params->jitter_seed ^ ((uint64_t) event->branch << 48) ^
@@ -334,16 +352,20 @@ static DtmRc
 repeat_call(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 {
 	DtmTrans *trans = run->trans;
+	uint32_t tries = op->attempts;
 	int32_t limit = -1;
 
 	if (run->rule->on_limit != DTM_STATUS_NONE)
 	{
-		limit = trans->branches[event->branch].retry_limit;
+		if (event->branch != DTM_BRANCH_TRANS)
+			limit = trans->branches[event->branch].retry_limit;
+		else /* a function that got one step further begins to count again */
+			tries = op->failures + (event->outcome == DTM_OUTCOME_ERROR ? 1 : 0);
 		if (limit < 0)
 			limit = trans->retry_limit;
 	}
 
-	if (limit >= 0 && op->attempts > (uint32_t) limit)
+	if (limit >= 0 && tries > (uint32_t) limit)
 	{
 		char text[96];
 		int len = snprintf(text, sizeof(text),
@@ -378,7 +400,7 @@ apply_result(DtmRun *run, const DtmEvent *event)
 		return DTM_OK;
 
 	/* else it comes from the phase before: noted, but it decides nothing any more */
-	of_phase = is_query ? rule->walk == DTM_WALK_QUERY
+	of_phase = is_query ? rule->walk == DTM_WALK_QUERY || rule->walk == DTM_WALK_REPLAY
 						: rule->walk > DTM_WALK_QUERY && rule->role == event->role;
 
 	op->in_flight = false;
@@ -415,9 +437,36 @@ apply_result(DtmRun *run, const DtmEvent *event)
 	if (event->outcome == DTM_OUTCOME_FAILURE && rule->on_failure != DTM_STATUS_NONE)
 	{
 		dtm_phase_decide(run, op, DTM_OP_FAILED);
-		return fail_phase(run, event);
+		return rule->walk == DTM_WALK_REPLAY && !is_query ? DTM_OK : fail_phase(run, event);
 	}
 	return repeat_call(run, event, op);
+}
+
+/*
+ * The function of a workflow has returned, in a process that does not drive.
+ * Everything it asked for was decided before, or it would not have come to
+ * its end.
+ */
+static DtmRc
+end_replay(DtmRun *run, const DtmEvent *event)
+{
+	DtmTrans *trans = run->trans;
+
+	if (run->rule->walk != DTM_WALK_REPLAY || event->branch != DTM_BRANCH_TRANS ||
+		event->outcome != DTM_OUTCOME_SUCCESS)
+		return DTM_STATE;
+	for (uint16_t i = 0; i < trans->n_branches; i++)
+		if (trans->branches[i].state[DTM_ROLE_FORWARD].status == DTM_OP_PREPARED)
+			return DTM_STATE;
+
+	trans->query.in_flight = true;
+	trans->query.started = true;
+	if (trans->query.started_at == 0)
+		trans->query.started_at = event->started_at;
+	if (apply_result(run, event) != DTM_OK)
+		return DTM_NOMEM;
+	dtm_phase_enter(run, run->rule->on_done);
+	return DTM_OK;
 }
 
 /* ------------------------------------------------------------------------

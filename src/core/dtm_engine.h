@@ -44,6 +44,12 @@ typedef struct DtmEvent
 	 */
 	DtmText body;
 
+	/*
+	 * RESULT of outcome SUCCESS: what a step of a workflow answered, for the
+	 * function that asked for it.  The engine does not look at it.
+	 */
+	DtmText answer;
+
 	/* POSTPONE: not before; it is no attempt and no failure */
 	DtmTime until;
 } DtmEvent;
@@ -100,9 +106,25 @@ dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
  * not drive: only the status, the reason and the marks of what may have been
  * called change, and no call is planned.  Whoever drives goes on from there.
  * DTM_STATE as above, with the transaction unchanged.
+ *
+ * Also takes the SUCCESS of the pseudo branch of a prepared workflow, from
+ * the process that ran its function: that is submitted then.  DTM_STATE when
+ * the status is another, or a branch is not decided yet.
  */
 extern DtmRc dtm_engine_steer(DtmTrans *trans, const DtmEvent *event, DtmTime now,
 							  DtmArena *arena) DTM_MUST_CHECK;
+
+/*
+ * The await that is branch has got its signal.  DTM_STATE when it is none, or
+ * does not wait any more, with the transaction unchanged.
+ */
+extern DtmRc dtm_engine_settle(DtmTrans *trans, uint16_t branch, DtmTime now) DTM_MUST_CHECK;
+
+/*
+ * The function of a workflow has got one step further: how often it failed
+ * before does not count any more.
+ */
+extern void dtm_engine_stepped(DtmTrans *trans);
 
 /* True when the op is used by this transaction, so that it is a row of dtm.branches. */
 extern bool dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole role);

@@ -51,6 +51,16 @@ dtm_branch_id_check(const char *id, size_t len)
 	return has_control(id, len) ? "branch_id contains a control character" : NULL;
 }
 
+const char *
+dtm_event_check(const char *event, size_t len)
+{
+	if (len == 0)
+		return "\"event\" must not be empty";
+	if (len > DTM_MAX_NAME_LEN)
+		return "\"event\" is longer than 128 bytes";
+	return has_control(event, len) ? "\"event\" contains a control character" : NULL;
+}
+
 void
 dtm_gid_make(uint64_t unix_ms, const unsigned char random[10], char out[23])
 {

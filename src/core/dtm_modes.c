@@ -9,7 +9,8 @@
  *   sort that out), so the engine waits for its result;
  * - DTM has no tcc whose Try calls the coordinator runs; its time-out counts
  *   from start_at, because nobody can hurry it before that;
- * - the second phase of a workflow is called here, not by the client.
+ * - the branches of a workflow are called here, in both phases, not by the
+ *   client; a running workflow can be aborted.
  *
  * Not here: how a rule is carried out (dtm_engine.c).  Runs in every process.
  *
@@ -185,22 +186,30 @@ static const DtmMode modes[] = {
 		},
 	[MODE_WORKFLOW] =
 		{
-			/* forward ops are rows, but the replay runs them */
 			.roles = BIT(DTM_ROLE_FORWARD) | BIT(DTM_ROLE_CONFIRM) | BIT(DTM_ROLE_UNDO),
 			.query_op = DTM_OP_WORKFLOW,
 			.rules =
 				{
+					/*
+					 * A submit would confirm what the function has not come to
+					 * yet, so it is refused.  Branches are registered durably
+					 * before they are called, so none is forgotten.
+					 */
 					[DTM_STATUS_PREPARED] =
 						{
-							.walk = DTM_WALK_QUERY,
+							.walk = DTM_WALK_REPLAY,
+							.role = DTM_ROLE_FORWARD,
 							.gate = DTM_GATE_START,
+							.since = DTM_SINCE_START,
 							.on_done = DTM_STATUS_SUBMITTED,
 							.on_failure = DTM_STATUS_ABORTING,
-							.on_submit = DTM_STATUS_SUBMITTED,
+							.on_limit = DTM_STATUS_ABORTING,
+							.on_timeout = DTM_STATUS_ABORTING,
+							.on_abort = DTM_STATUS_ABORTING,
 						},
 					[DTM_STATUS_SUBMITTED] =
 						{
-							.walk = DTM_WALK_SERIAL,
+							.walk = DTM_WALK_SERIAL_REVERSED,
 							.role = DTM_ROLE_CONFIRM,
 							.scope = DTM_SCOPE_SUCCEEDED,
 							.on_done = DTM_STATUS_SUCCEED,
@@ -210,8 +219,9 @@ static const DtmMode modes[] = {
 						{
 							.walk = DTM_WALK_SERIAL_REVERSED,
 							.role = DTM_ROLE_UNDO,
-							.scope = DTM_SCOPE_CALLED,
+							.scope = DTM_SCOPE_NOT_FAILED,
 							.on_done = DTM_STATUS_FAILED,
+							.on_abort = DTM_STATUS_ABORTING,
 						},
 				},
 		},

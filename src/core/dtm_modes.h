@@ -18,6 +18,7 @@ typedef enum DtmWalk
 {
 	DTM_WALK_NONE = 0,       /* nothing is called: it is for the client to decide */
 	DTM_WALK_QUERY,          /* the one call of the pseudo branch */
+	DTM_WALK_REPLAY,         /* what is not decided yet, at once; then the pseudo branch */
 	DTM_WALK_AFTER,          /* each when its predecessors' forward ops succeeded */
 	DTM_WALK_AFTER_REVERSED, /* each when all that came after it are undone */
 	DTM_WALK_SERIAL,         /* one by one, in order of insertion */
@@ -29,7 +30,8 @@ typedef enum DtmScope
 {
 	DTM_SCOPE_ALL = 0,
 	DTM_SCOPE_SUCCEEDED, /* whose forward op succeeded */
-	DTM_SCOPE_CALLED     /* whose forward op was, or may have been, called */
+	DTM_SCOPE_CALLED,    /* whose forward op was, or may have been, called */
+	DTM_SCOPE_NOT_FAILED /* all but those whose forward op has definitely failed */
 } DtmScope;
 
 /* What the first call of a phase waits for. */
@@ -53,6 +55,9 @@ typedef enum DtmSince
  * on_failure = the call is repeated, on_limit and on_timeout = there is no
  * such limit, on_submit and on_abort = refused.  The status itself in
  * on_submit or on_abort = accepted, changes nothing.
+ *
+ * In DTM_WALK_REPLAY on_failure is about the pseudo branch: the failure of a
+ * branch decides that branch alone, and the replay what follows from it.
  */
 typedef struct DtmRule
 {

@@ -112,7 +112,7 @@ dtm_phase_enter(DtmRun *run, DtmStatus status)
 	}
 
 	/* nobody asks any more, so it holds nothing up */
-	if (run->rule->walk == DTM_WALK_QUERY)
+	if (run->rule->walk == DTM_WALK_QUERY || run->rule->walk == DTM_WALK_REPLAY)
 		trans->query.failures = 0;
 
 	/* nothing of the phase that is left waits for its time any more */
@@ -168,6 +168,8 @@ settled(const DtmRun *run, const DtmBranch *branch)
 	if (rule->scope == DTM_SCOPE_CALLED && forward->status == DTM_OP_PREPARED && !forward->started)
 		return true;
 	if (rule->scope == DTM_SCOPE_SUCCEEDED && forward->status != DTM_OP_SUCCEED)
+		return true;
+	if (rule->scope == DTM_SCOPE_NOT_FAILED && forward->status == DTM_OP_FAILED)
 		return true;
 	return branch->state[rule->role].status == DTM_OP_SUCCEED;
 }
@@ -263,6 +265,39 @@ walk_query(DtmRun *run)
 	visit(run, DTM_BRANCH_TRANS, trans->query_url, run->mode->query_op, &trans->query, gate);
 }
 
+/* A sleep or an await is settled by its time, like an op without a target by its turn. */
+static void
+visit_step(DtmRun *run, uint16_t index)
+{
+	DtmBranch *branch = &run->trans->branches[index];
+	bool waits = branch->kind == DTM_STEP_SLEEP || branch->kind == DTM_STEP_AWAIT;
+	DtmText no_target = {NULL, 0};
+
+	visit(run, index, waits ? no_target : branch->url[DTM_ROLE_FORWARD],
+		  branch->op[DTM_ROLE_FORWARD], &branch->state[DTM_ROLE_FORWARD],
+		  waits ? branch->due_at : 0);
+}
+
+/* The function is run again once all that it has asked for is decided. */
+static void
+walk_replay(DtmRun *run)
+{
+	DtmTrans *trans = run->trans;
+	bool undecided = false;
+
+	for (uint16_t i = 0; i < trans->n_branches; i++)
+	{
+		if (trans->branches[i].state[DTM_ROLE_FORWARD].status != DTM_OP_PREPARED)
+			continue;
+		visit_step(run, i);
+		undecided = true;
+	}
+	if (undecided)
+		run->pending = true;
+	else
+		walk_query(run);
+}
+
 static void
 walk_after(DtmRun *run)
 {
@@ -351,6 +386,9 @@ walk(DtmRun *run)
 		case DTM_WALK_QUERY:
 			walk_query(run);
 			break;
+		case DTM_WALK_REPLAY:
+			walk_replay(run);
+			break;
 		case DTM_WALK_AFTER:
 			walk_after(run);
 			break;
@@ -375,6 +413,8 @@ dtm_phase_timed_out(const DtmRun *run)
 		return false;
 	if (run->rule->walk == DTM_WALK_NONE)
 		return true;
+	if (run->rule->walk == DTM_WALK_REPLAY)
+		return trans->query.status != DTM_OP_SUCCEED;
 	for (uint16_t i = 0; i < trans->n_branches; i++)
 	{
 		if (!settled(run, &trans->branches[i]))

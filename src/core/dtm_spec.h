@@ -225,6 +225,30 @@ extern bool
 dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len);
 
 /*
+ * A step of a workflow is such a branch with more: a name (field is what it
+ * is called in messages), the time until which it waits, and the options
+ * request_timeout, retry_limit and headers, given to its builder as those of
+ * a transaction are.  dtm_spec_branch is the branch as it is now.
+ */
+extern bool
+dtm_spec_branch_name(DtmSpecBuilder *builder, const char *field, const char *name, size_t len);
+extern void dtm_spec_branch_due(DtmSpecBuilder *builder, DtmTime due_at);
+extern const DtmBranch *dtm_spec_branch(const DtmSpecBuilder *builder);
+
+/*
+ * What a workflow runs: "function" or "schema.function", perhaps with "sql:"
+ * in front, and what that is called with, JSON text.
+ */
+extern bool dtm_spec_set_function(DtmSpecBuilder *builder, const char *name, size_t len);
+extern bool dtm_spec_set_data(DtmSpecBuilder *builder, const char *json, size_t len);
+
+/*
+ * Names of events, of a signal and of an await: 1 to 128 bytes, no control
+ * characters.  NULL when fine, else a whole primary message.
+ */
+extern const char *dtm_event_check(const char *event, size_t len);
+
+/*
  * The packed form of one branch that is registered after the submit.  A spec
  * with such branches is read as its own bytes followed by theirs, in the
  * order of registration (dtm_trans_registers says which types have them).

@@ -15,6 +15,8 @@
 
 #include "dtm_url.h"
 
+#define SCHEME_LEN 4 /* "sql:" */
+
 DtmSpecBuilder *
 dtm_spec_begin_growing(DtmArena *arena, DtmTransType type, DtmSpecError *error)
 {
@@ -85,14 +87,98 @@ dtm_spec_branch_target(DtmSpecBuilder *builder, DtmRole role, const char *field,
 }
 
 bool
-dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len)
+dtm_spec_branch_name(DtmSpecBuilder *builder, const char *field, const char *name, size_t len)
 {
-	DtmBranch *branch = builder->trans.branches;
-	DtmRc rc;
+	DtmText value = {name, (uint32_t) (len < UINT32_MAX ? len : UINT32_MAX)};
+
+	return dtm_spec_check_name(builder, -1, field, value) &&
+		dtm_spec_copy(builder, name, len, &builder->trans.branches[0].name);
+}
+
+void
+dtm_spec_branch_due(DtmSpecBuilder *builder, DtmTime due_at)
+{
+	builder->trans.branches[0].due_at = due_at;
+}
+
+const DtmBranch *
+dtm_spec_branch(const DtmSpecBuilder *builder)
+{
+	return &builder->trans.branches[0];
+}
+
+bool
+dtm_spec_set_function(DtmSpecBuilder *builder, const char *name, size_t len)
+{
+	static const char hint[] =
+		"Give the name of a function with one argument of type jsonb that returns void or jsonb.";
+	DtmQuoted quoted = dtm_spec_quote(name, len);
+	DtmTarget target;
+	const char *problem;
+	char *url;
 
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
-	if (!dtm_spec_pack_headers(builder, &builder->extra[0].headers, &branch->headers))
+	if (len == 0)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "function", hint,
+							   "\"function\" must not be empty");
+	if (len > DTM_MAX_URL_LEN - SCHEME_LEN)
+		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, "function", hint,
+							   "\"function\" is longer than %d bytes",
+							   DTM_MAX_URL_LEN - SCHEME_LEN);
+
+	/* a scheme is told from a name that is not quoted by its colon */
+	if (name[0] != '"' && memchr(name, ':', len) != NULL)
+		problem = dtm_target_parse(name, len, &target);
+	else
+	{
+		url = dtm_spec_alloc(builder, SCHEME_LEN + len);
+		if (url == NULL)
+			return false;
+		memcpy(url, "sql:", SCHEME_LEN);
+		memcpy(url + SCHEME_LEN, name, len);
+		name = url;
+		len += SCHEME_LEN;
+		problem = dtm_target_parse(name, len, &target);
+	}
+	if (problem == NULL && target.scheme != DTM_SCHEME_SQL)
+		problem = "is not a function of this database";
+	if (problem != NULL)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "function", hint,
+							   "\"function\" %s: \"%s\"", problem, quoted.text);
+	return dtm_spec_copy(builder, name, len, &builder->trans.query_url);
+}
+
+bool
+dtm_spec_set_data(DtmSpecBuilder *builder, const char *json, size_t len)
+{
+	if (builder->error.code != DTM_SPEC_OK)
+		return false;
+	if (len > DTM_MAX_PAYLOAD_LEN)
+		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, "data",
+							   "Send large data by reference, e.g. by a key.",
+							   "\"data\" is longer than %d bytes", DTM_MAX_PAYLOAD_LEN);
+	return dtm_spec_copy(builder, json, len, &builder->trans.payload);
+}
+
+bool
+dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len)
+{
+	DtmBranch *branch = builder->trans.branches;
+	DtmHeaderList *headers;
+	DtmRc rc;
+
+	/* then there may be no branch */
+	if (builder->error.code != DTM_SPEC_OK)
+		return false;
+	headers = &builder->extra[0].headers;
+	if (builder->trans.type == DTM_TYPE_WORKFLOW)
+	{
+		headers = &builder->headers;
+		branch->request_timeout_ms = builder->trans.request_timeout_ms;
+		branch->retry_limit = builder->trans.retry_limit;
+	}
+	if (!dtm_spec_pack_headers(builder, headers, &branch->headers))
 		return false;
 	rc = dtm_branch_pack(branch, builder->arena, packed, packed_len);
 	if (rc == DTM_LIMIT)

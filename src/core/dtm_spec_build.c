@@ -421,13 +421,20 @@ set_name(DtmSpecBuilder *builder, DtmJsonKind kind, DtmText value)
 	else if (kind != DTM_JSON_STRING)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "name", NULL,
 							   "\"name\" must be a string");
+	return dtm_spec_check_name(builder, step, "name", value) &&
+		dtm_spec_copy(builder, value.data, value.len, &last_branch(builder)->name);
+}
+
+bool
+dtm_spec_check_name(DtmSpecBuilder *builder, int step, const char *field, DtmText value)
+{
 	if (value.len > DTM_MAX_NAME_LEN)
-		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, step, "name", NULL,
-							   "\"name\" is longer than %d bytes", DTM_MAX_NAME_LEN);
+		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, step, field, NULL,
+							   "\"%s\" is longer than %d bytes", field, DTM_MAX_NAME_LEN);
 	if (!dtm_header_is_safe(value) || (value.len > 0 && memchr(value.data, '\t', value.len)))
-		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, "name", NULL,
-							   "\"name\" contains a control character");
-	return dtm_spec_copy(builder, value.data, value.len, &last_branch(builder)->name);
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, step, field, NULL,
+							   "\"%s\" contains a control character", field);
+	return builder->error.code == DTM_SPEC_OK;
 }
 
 static bool

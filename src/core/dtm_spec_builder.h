@@ -81,6 +81,10 @@ extern bool dtm_spec_copy(DtmSpecBuilder *builder, const char *data, size_t len,
 extern bool dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field,
 								  DtmText value, bool topics);
 
+/* Check a name of a step (-1: of what is no step), as the value of this field. */
+extern bool
+dtm_spec_check_name(DtmSpecBuilder *builder, int step, const char *field, DtmText value);
+
 /* Keep a target that was checked; that of a topic with its scheme in small letters. */
 extern bool dtm_spec_copy_target(DtmSpecBuilder *builder, DtmText value, DtmText *out);
 

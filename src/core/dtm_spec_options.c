@@ -223,8 +223,8 @@ dtm_spec_refuse(DtmSpecBuilder *builder, DtmSpecErrorCode code, int step, const 
 	snprintf(error->field, sizeof(error->field), "%s", field);
 	snprintf(error->hint, sizeof(error->hint), "%s", hint != NULL ? hint : "");
 
-	/* "step 2 has no ..." reads on, "step 2: "action" is ..." begins anew */
-	if (step >= 0)
+	/* "step 2 has no ..." reads on, "step 2: "action" is ..." begins anew; a branch has no number */
+	if (step >= 0 && !dtm_trans_registers(&builder->trans))
 		len = snprintf(error->message, sizeof(error->message),
 					   format[0] == '"' ? "%s %d: " : "%s %d ", dtm_spec_element(builder), step);
 	va_start(args, format);

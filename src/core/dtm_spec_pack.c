@@ -38,7 +38,8 @@
 #define TRANS_SEARCH_PATH 0x040
 #define TRANS_QUERY_URL 0x080
 #define TRANS_QUERY_SQL_NAME 0x100
-#define TRANS_ALL 0x1FF
+#define TRANS_PAYLOAD 0x200
+#define TRANS_ALL 0x3FF
 
 /* Presence bits of a branch; the frequent ones share the first byte. */
 #define BRANCH_PAYLOAD 0x001
@@ -217,7 +218,8 @@ write_spec(DtmWriter *writer, const DtmTrans *trans)
 					   (trans->headers.len > 0 ? TRANS_HEADERS : 0) |
 					   (trans->search_path.len > 0 ? TRANS_SEARCH_PATH : 0) |
 					   (trans->query_url.len > 0 ? TRANS_QUERY_URL : 0) |
-					   (trans->query_sql_name.len > 0 ? TRANS_QUERY_SQL_NAME : 0));
+					   (trans->query_sql_name.len > 0 ? TRANS_QUERY_SQL_NAME : 0) |
+					   (trans->payload.data != NULL ? TRANS_PAYLOAD : 0));
 	if (start_after > 0)
 		dtm_put_number(writer, (uint64_t) start_after);
 	if (trans->timeout_to_fail_ms > 0)
@@ -236,6 +238,8 @@ write_spec(DtmWriter *writer, const DtmTrans *trans)
 		dtm_put_text(writer, trans->query_url);
 	if (trans->query_sql_name.len > 0)
 		dtm_put_text(writer, trans->query_sql_name);
+	if (trans->payload.data != NULL)
+		dtm_put_text(writer, trans->payload);
 
 	if (dtm_trans_registers(trans))
 	{
@@ -346,6 +350,8 @@ read_options(DtmReader *reader, DtmTrans *trans)
 		trans->query_url = dtm_get_text(reader, DTM_MAX_URL_LEN);
 	if (bits & TRANS_QUERY_SQL_NAME)
 		trans->query_sql_name = dtm_get_text(reader, DTM_MAX_SPEC_LEN);
+	if (bits & TRANS_PAYLOAD)
+		trans->payload = dtm_get_text(reader, DTM_MAX_PAYLOAD_LEN);
 
 	trans->start_at = trans->created_at > INT64_MAX - start_after_us
 		? INT64_MAX
@@ -376,7 +382,8 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 	{
 		size_t n = dtm_get_number(reader, DTM_MAX_STEPS);
 
-		if (n > *after_left)
+		/* a branch that is registered has no list, not even an empty one */
+		if (n > *after_left || *after == NULL)
 		{
 			reader->bad = true;
 			return false;

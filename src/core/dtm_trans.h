@@ -87,6 +87,7 @@ typedef struct DtmTrans
 	DtmText headers;            /* packed pairs sent with every call */
 	DtmText query_url;          /* query_prepared or workflow target, may be empty */
 	DtmText query_sql_name;
+	DtmText payload;     /* of a workflow: what its function is called with; data NULL = none */
 	DtmText search_path; /* of the submitting session; for sql: targets */
 	uint16_t n_branches;
 	DtmBranch *branches;

@@ -101,6 +101,9 @@ extern void dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *foun
  */
 extern int64 dtm_sql_interval_ms(const Interval *interval);
 
+/* 22023 when it is no name of an event that workflows wait for. */
+extern void dtm_sql_check_event(const text *event);
+
 /* What is said of a transaction whose packed columns cannot be read. */
 #define DTM_SQL_UNREADABLE \
 	"the stored transaction cannot be read: its packed columns are damaged or of a newer version"

@@ -98,8 +98,15 @@ store_failed(const char *gid, const DtmFound *found, const char *reason)
 static void
 refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
 {
-	bool unasked = kind == DTM_EVENT_SUBMIT && found->type == DTM_TYPE_TCC &&
-		found->status == DTM_STATUS_PREPARED;
+	const char *hint = NULL;
+
+	if (kind == DTM_EVENT_SUBMIT && found->status == DTM_STATUS_PREPARED)
+	{
+		if (found->type == DTM_TYPE_TCC)
+			hint = "It is submitted by itself once every Try has succeeded.";
+		else if (found->type == DTM_TYPE_WORKFLOW)
+			hint = "It is submitted by itself when its function ends.";
+	}
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -107,7 +114,7 @@ refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
 					dtm_type_name(found->type), gid,
 					kind == DTM_EVENT_SUBMIT ? "submitted" : "aborted",
 					dtm_status_name(found->status)),
-			 unasked ? errhint("It is submitted by itself once every Try has succeeded.") : 0));
+			 hint != NULL ? errhint("%s", hint) : 0));
 }
 
 /*

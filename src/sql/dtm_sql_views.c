@@ -87,7 +87,8 @@ dtm_sql_spec_options(PG_FUNCTION_ARGS)
 	append_headers(&out, trans.headers);
 	if (trans.query_url.len > 0)
 	{
-		appendStringInfo(&out, "%s\"query_prepared\": ", out.len > 1 ? ", " : "");
+		appendStringInfo(&out, "%s\"%s\": ", out.len > 1 ? ", " : "",
+						 trans.type == DTM_TYPE_WORKFLOW ? "function" : "query_prepared");
 		escape_json(&out, dtm_sql_shown(trans.query_url));
 	}
 	appendStringInfoChar(&out, '}');
@@ -110,25 +111,53 @@ time_datum(DtmTime time, bool *isnull)
 	return TimestampTzGetDatum(time);
 }
 
-static void
-put_op(ReturnSetInfo *rsinfo, DtmText branch_id, DtmText name, DtmOp op, DtmText url,
-	   const DtmOpState *state)
+/* A step that waits for a time or a signal does so whatever its op's state says. */
+static DtmTime
+next_time(const DtmBranch *branch, DtmRole role)
 {
+	const DtmOpState *state = &branch->state[role];
+
+	if (state->status != DTM_OP_PREPARED)
+		return 0;
+	if (branch->kind == DTM_STEP_SLEEP || branch->kind == DTM_STEP_AWAIT)
+		return branch->due_at;
+	return state->next_at;
+}
+
+static void
+put_op(ReturnSetInfo *rsinfo, const DtmBranch *branch, DtmRole role)
+{
+	const DtmOpState *state = &branch->state[role];
+	DtmTime next_at = next_time(branch, role);
 	Datum values[BRANCH_COLUMNS];
 	bool nulls[BRANCH_COLUMNS] = {false};
-	bool waits = state->status == DTM_OP_PREPARED && state->next_at > 0;
 
-	values[0] = text_datum(branch_id, &nulls[0]);
-	values[1] = text_datum(name, &nulls[1]);
-	values[2] = CStringGetTextDatum(dtm_op_name(op));
-	values[3] = CStringGetTextDatum(dtm_sql_shown(url));
+	values[0] = text_datum(branch->branch_id, &nulls[0]);
+	values[1] = text_datum(branch->name, &nulls[1]);
+	values[2] = CStringGetTextDatum(dtm_op_name((DtmOp) branch->op[role]));
+	values[3] = CStringGetTextDatum(dtm_sql_shown(branch->url[role]));
 	values[4] = CStringGetTextDatum(dtm_op_status_name((DtmOpStatus) state->status));
 	values[5] = Int32GetDatum((int32) state->attempts);
 	values[6] = time_datum(state->started_at, &nulls[6]);
 	values[7] = time_datum(state->finished_at, &nulls[7]);
 	values[8] = text_datum(state->last_error, &nulls[8]);
-	values[9] = time_datum(waits ? state->next_at : 0, &nulls[9]);
+	values[9] = time_datum(Max(next_at, 0), &nulls[9]);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* The check-back of a msg, the function of a workflow. */
+static void
+put_query(ReturnSetInfo *rsinfo, const DtmTrans *trans)
+{
+	DtmBranch query;
+
+	dtm_branch_init(&query);
+	query.branch_id.data = "00";
+	query.branch_id.len = 2;
+	query.op[DTM_ROLE_FORWARD] = trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW;
+	query.url[DTM_ROLE_FORWARD] = trans->query_url;
+	query.state[DTM_ROLE_FORWARD] = trans->query;
+	put_op(rsinfo, &query, DTM_ROLE_FORWARD);
 }
 
 Datum
@@ -136,8 +165,6 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	DtmTrans trans;
-	DtmText check_back = {"00", 2};
-	DtmText no_name = {"", 0};
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
@@ -145,8 +172,8 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 	if (!dtm_sql_try_unpack(PG_GETARG_BYTEA_PP(1), PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_PP(2),
 							PG_GETARG_TIMESTAMPTZ(0), &trans))
 		return (Datum) 0;
-	if (trans.type == DTM_TYPE_MSG && trans.query_url.len > 0)
-		put_op(rsinfo, check_back, no_name, DTM_OP_MSG, trans.query_url, &trans.query);
+	if (trans.query_url.len > 0)
+		put_query(rsinfo, &trans);
 	for (int i = 0; i < trans.n_branches; i++)
 	{
 		DtmBranch *branch = &trans.branches[i];
@@ -154,8 +181,7 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
 			if (dtm_engine_op_exists(&trans, branch, (DtmRole) role))
-				put_op(rsinfo, branch->branch_id, branch->name, (DtmOp) branch->op[role],
-					   branch->url[role], &branch->state[role]);
+				put_op(rsinfo, branch, (DtmRole) role);
 		}
 	}
 	return (Datum) 0;

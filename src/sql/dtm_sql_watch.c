@@ -92,20 +92,7 @@ dtm_sql_unpack(bytea *spec, bytea *state, TimestampTz created_at, DtmTrans *tran
 char *
 dtm_sql_shown(DtmText chars)
 {
-	char *shown = palloc((Size) chars.len + 1);
-
-	if (chars.len > 0)
-		memcpy(shown, chars.data, chars.len);
-	shown[chars.len] = '\0';
-	if (!pg_verify_mbstr(GetDatabaseEncoding(), shown, (int) chars.len, true))
-	{
-		for (uint32_t i = 0; i < chars.len; i++)
-		{
-			if (shown[i] == '\0' || IS_HIGHBIT_SET(shown[i]))
-				shown[i] = '?';
-		}
-	}
-	return shown;
+	return dtm_store_text(chars.data, chars.len);
 }
 
 /*

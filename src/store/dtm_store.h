@@ -102,7 +102,8 @@ extern void dtm_store_stop(const DtmFound *found, const char *reason);
 
 /*
  * Another status for a locked, unfinished transaction, due at once; the
- * coordinator finds its copy of the row outdated.  reason may be NULL.
+ * coordinator finds its copy of the row outdated.  One that was parked is
+ * taken up again, unless only its state is another.  reason may be NULL.
  */
 extern void dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len,
 							const char *reason);
@@ -124,8 +125,38 @@ dtm_store_register(int64 id, int n, const char *spec, size_t spec_len, const cha
  */
 extern char **dtm_store_answers(int64 id, int n);
 
-/* Keep the answer of one branch, by its number from 0. */
+/* Keep the answer of one branch, by its number from 0; XX001 when it is not there. */
 extern void dtm_store_answer(int64 id, int branch, const char *answer);
+
+/* ---- workflows (backends, executors); dtm_store_signal.c ---- */
+
+/*
+ * Keep a signal for a later await of a transaction whose row the caller has
+ * locked; false when max of them are kept already.
+ */
+extern bool dtm_store_signal_add(int64 id, const char *event, const char *payload, int max);
+
+/* Take the oldest kept signal of that event; its payload, or NULL when there is none. */
+extern char *dtm_store_signal_take(int64 id, const char *event);
+
+/*
+ * The function has come to its end: status, state and result of a locked
+ * transaction, due at once.  result may be NULL.
+ */
+extern void
+dtm_store_result(int64 id, DtmStatus status, const char *state, size_t state_len, Jsonb *result);
+
+/* ---- texts out of bytes that came from elsewhere; dtm_store_text.c ---- */
+
+/*
+ * A text that tables and SQL can hold, palloc'd: the server trusts it to be
+ * valid in the database's encoding.  In one that is not, "?" stands for
+ * whatever is not plain ASCII; so it does for NUL.
+ */
+extern char *dtm_store_text(const char *bytes, size_t len);
+
+/* Likewise of bytes that are UTF-8 if they are text at all; in a transaction. */
+extern char *dtm_store_text_of_wire(const char *bytes, size_t len);
 
 /* ---- messages that wait for others (backends, coordinator); dtm_store_follow.c ---- */
 
@@ -204,6 +235,10 @@ typedef struct DtmProgress
 
 /* Write the progress of unfinished ones, one statement for all; sets written. */
 extern void dtm_store_progress(DtmProgress **rows, int n);
+
+/* What branches answered, by id and number of the branch from 0, one statement for all. */
+extern void
+dtm_store_answer_many(const int64 *ids, const int *branches, char *const *answers, int n);
 
 /* Move finished ones to dtm.done, one statement for all; sets written. */
 extern void dtm_store_finish(DtmProgress **rows, int n);

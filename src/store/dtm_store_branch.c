@@ -73,6 +73,10 @@ dtm_store_answer(int64 id, int branch, const char *answer)
 	Datum values[3] = {Int64GetDatum(id), Int32GetDatum(branch), CStringGetTextDatum(answer)};
 
 	dtm_store_begin(&scope);
-	dtm_plan_execute(PLAN_ANSWER, values, NULL, false, false);
+	if (dtm_plan_execute(PLAN_ANSWER, values, NULL, false, true) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("branch %d of transaction " INT64_FORMAT " is not in dtm.branch",
+						branch + 1, id)));
 	dtm_store_end(&scope);
 }

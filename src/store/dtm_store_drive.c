@@ -253,7 +253,8 @@ dtm_store_progress(DtmProgress **rows, int n)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (rows[i]->release && rows[i]->written)
+		/* what waits for somebody alone has no time */
+		if (rows[i]->release && rows[i]->written && !TIMESTAMP_IS_NOEND(rows[i]->next_run_at))
 		{
 			c.next_run_at[timers] = TimestampTzGetDatum(rows[i]->next_run_at);
 			c.id[timers] = Int64GetDatum(rows[i]->id);
@@ -266,6 +267,30 @@ dtm_store_progress(DtmProgress **rows, int n)
 		values[1] = array_of(c.id, NULL, timers, INT8OID);
 		dtm_plan_execute(PLAN_TIMER, values, NULL, false, false);
 	}
+	dtm_store_end(&scope);
+}
+
+void
+dtm_store_answer_many(const int64 *ids, const int *branches, char *const *answers, int n)
+{
+	DtmStoreScope scope;
+	Datum *elements;
+	Datum values[3];
+
+	if (n == 0)
+		return;
+	dtm_store_begin(&scope);
+	elements = palloc(sizeof(Datum) * n * 3);
+	for (int i = 0; i < n; i++)
+	{
+		elements[i] = Int64GetDatum(ids[i]);
+		elements[n + i] = Int32GetDatum(branches[i]);
+		elements[2 * n + i] = CStringGetTextDatum(answers[i]);
+	}
+	values[0] = array_of(elements, NULL, n, INT8OID);
+	values[1] = array_of(elements + n, NULL, n, INT4OID);
+	values[2] = array_of(elements + 2 * n, NULL, n, TEXTOID);
+	dtm_plan_execute(PLAN_ANSWER_MANY, values, NULL, false, false);
 	dtm_store_end(&scope);
 }
 

@@ -136,6 +136,34 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" AND seq OPERATOR(pg_catalog.=) $2",
 		3, {INT8OID, INT4OID, TEXTOID}
 	},
+	[PLAN_ANSWER_MANY] = {
+		"UPDATE dtm.branch AS b SET answer = r.answer"
+		" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
+		" AS r (id, seq, answer)"
+		" WHERE b.id OPERATOR(pg_catalog.=) r.id AND b.seq OPERATOR(pg_catalog.=) r.seq",
+		3, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID}
+	},
+	[PLAN_SIGNAL_ADD] = {
+		"INSERT INTO dtm.signal (id, seq, event, payload)"
+		" SELECT $1, coalesce(pg_catalog.max(s.seq), 0) OPERATOR(pg_catalog.+) 1, $2, $3"
+		" FROM dtm.signal AS s WHERE s.id OPERATOR(pg_catalog.=) $1"
+		" HAVING pg_catalog.count(*) OPERATOR(pg_catalog.<) $4::pg_catalog.int8",
+		4, {INT8OID, TEXTOID, TEXTOID, INT4OID}
+	},
+	[PLAN_SIGNAL_TAKE] = {
+		"DELETE FROM dtm.signal AS s USING (SELECT pg_catalog.min(o.seq) AS seq"
+		" FROM dtm.signal AS o WHERE o.id OPERATOR(pg_catalog.=) $1"
+		" AND o.event OPERATOR(pg_catalog.=) $2) AS f"
+		" WHERE s.id OPERATOR(pg_catalog.=) $1 AND s.seq OPERATOR(pg_catalog.=) f.seq"
+		" RETURNING s.payload",
+		2, {INT8OID, TEXTOID}
+	},
+	[PLAN_RESULT] = {
+		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, status = $2, state = $3,"
+		" failures = 0, next_run_at = $4, updated_at = $4, result = $5"
+		" WHERE id OPERATOR(pg_catalog.=) $1",
+		5, {INT8OID, INT2OID, BYTEAOID, TIMESTAMPTZOID, JSONBOID}
+	},
 	[PLAN_TOUCH] = {
 		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, next_run_at = $2, updated_at = $2"
 		" WHERE id OPERATOR(pg_catalog.=) $1",
@@ -143,7 +171,9 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 	},
 	[PLAN_STEER] = {
 		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, status = $2, state = $3,"
-		" reason = $4, failures = 0, next_run_at = $5, updated_at = $5"
+		" reason = $4, failures = 0, next_run_at = $5, updated_at = $5,"
+		" parked = parked AND status OPERATOR(pg_catalog.=) $2,"
+		" problem = CASE WHEN status OPERATOR(pg_catalog.=) $2 THEN problem END"
 		" WHERE id OPERATOR(pg_catalog.=) $1",
 		5, {INT8OID, INT2OID, BYTEAOID, TEXTOID, TIMESTAMPTZOID}
 	},
@@ -162,6 +192,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" AND ($3 OR pg_catalog.pg_has_role($2, t.owner, 'USAGE'))" RESERVATIONS_SETTLED "),"
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
 		" r AS (DELETE FROM dtm.branch USING old WHERE branch.id OPERATOR(pg_catalog.=) old.id),"
+		" s AS (DELETE FROM dtm.signal USING old WHERE signal.id OPERATOR(pg_catalog.=) old.id),"
 		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
 		" ON old.id OPERATOR(pg_catalog.=) t.id"
 		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid"
@@ -299,6 +330,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE d.finished_at OPERATOR(pg_catalog.<) $1" RESERVATIONS_SETTLED " LIMIT $2),"
 		" d AS (DELETE FROM dtm.done USING old WHERE done.id OPERATOR(pg_catalog.=) old.id),"
 		" r AS (DELETE FROM dtm.branch USING old WHERE branch.id OPERATOR(pg_catalog.=) old.id),"
+		" s AS (DELETE FROM dtm.signal USING old WHERE signal.id OPERATOR(pg_catalog.=) old.id),"
 		" b AS (DELETE FROM dtm.barrier USING dtm.trans AS t JOIN old"
 		" ON old.id OPERATOR(pg_catalog.=) t.id"
 		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"

@@ -196,6 +196,23 @@ throw_answer(const Answer *answer)
 			 *hint != '\0' ? errhint("%s", hint) : 0));
 }
 
+/* Until the answer is there; an executor is started when none takes the task up. */
+static void
+wait_for_answer(int database, DtmTask *task, uint64 serial, Answer *answer, uint32 wait_event)
+{
+	TimestampTz since = GetCurrentTimestamp();
+	bool queued;
+
+	while (!take_answer(task, serial, answer, &queued))
+	{
+		if (queued)
+			(void) dtm_executor_ensure(database);
+		if (queued && is_late(since))
+			no_executor();
+		nap(LONGEST_SLEEP_MS, wait_event);
+	}
+}
+
 void
 dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size len)
 {
@@ -205,7 +222,6 @@ dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size len)
 	uint64 serial;
 	dsm_segment *segment;
 	DtmTask *task;
-	TimestampTz since = GetCurrentTimestamp();
 
 	if (database < 0)
 		no_executor();
@@ -214,16 +230,7 @@ dtm_autonomous_run(DtmAutonomousKind kind, const void *data, Size len)
 	task = queue(database, kind, segment, len, &serial, wait_event);
 	PG_ENSURE_ERROR_CLEANUP(abandon_at_error, PointerGetDatum(task));
 	{
-		bool queued;
-
-		while (!take_answer(task, serial, &answer, &queued))
-		{
-			if (queued)
-				(void) dtm_executor_ensure(database);
-			if (queued && is_late(since))
-				no_executor();
-			nap(LONGEST_SLEEP_MS, wait_event);
-		}
+		wait_for_answer(database, task, serial, &answer, wait_event);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(abandon_at_error, PointerGetDatum(task));
 	dsm_detach(segment);

@@ -31,6 +31,7 @@
 
 #define HOST_WAITERS 256 /* ids remembered per host */
 #define MAX_HOSTS_REMEMBERED 256
+#define POSTPONED_US 200000 /* until a workflow whose run came to nothing runs again */
 
 /* tag of an alert; ids of transactions are positive */
 #define ALERT_TAG UINT64_MAX
@@ -493,6 +494,14 @@ outcome_of_done(const DtmHttpDone *done)
 	return outcome == DTM_OUTCOME_SUCCESS ? DTM_OUTCOME_ERROR : outcome;
 }
 
+bool
+dtm_calls_wants_answer(const DtmHeld *held, const DtmEvent *event)
+{
+	return held->trans.type == DTM_TYPE_WORKFLOW && event->kind == DTM_EVENT_RESULT &&
+		event->outcome == DTM_OUTCOME_SUCCESS && event->role == DTM_ROLE_FORWARD &&
+		event->branch != DTM_BRANCH_TRANS;
+}
+
 TimestampTz
 dtm_calls_postpone(const DtmHeld *held, TimestampTz now, int ms)
 {
@@ -539,6 +548,8 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 		event.reason = dtm_calls_text(c, reason, strlen(reason));
 	if (event.outcome == DTM_OUTCOME_FAILURE)
 		event.body = dtm_calls_body_of_reason(c, reason);
+	if (dtm_calls_wants_answer(held, &event))
+		event.answer = dtm_calls_text(c, done->body, done->body_len);
 	dtm_calls_add_event(c, held, &event);
 
 	/* to be pulled forward when that host answers again */
@@ -617,7 +628,13 @@ sql_ended(DtmCoordinator *c, const DtmTask *task)
 	event.role = task->role;
 	event.outcome = (DtmOutcome) task->outcome;
 	event.started_at = task->started_at;
-	if (event.outcome != DTM_OUTCOME_SUCCESS)
+	if (task->postponed)
+	{
+		/* as a rule the row is loaded anew before this counts, for it was changed */
+		event.kind = DTM_EVENT_POSTPONE;
+		event.until = GetCurrentTimestamp() + POSTPONED_US;
+	}
+	else if (event.outcome != DTM_OUTCOME_SUCCESS)
 	{
 		event.reason = dtm_calls_text(c, task->reason, strlen(task->reason));
 		event.body = dtm_calls_body_of_reason(c, task->reason);

@@ -35,6 +35,14 @@
 #define DTM_MAX_SERVER_CONNECTIONS 256 /* to other PostgreSQL servers, in all */
 #define DTM_LONG_WAIT_US 500000        /* what waits longer leaves the memory */
 
+/* What a branch answered, until it is written. */
+typedef struct DtmHeldAnswer
+{
+	struct DtmHeldAnswer *next;
+	uint16 branch;
+	DtmText bytes; /* as they came */
+} DtmHeldAnswer;
+
 /* A transaction in memory: what the tables say, and the calls that are out for it. */
 typedef struct DtmHeld
 {
@@ -61,6 +69,7 @@ typedef struct DtmHeld
 	uint32 starts_size;
 	DtmProgress progress;
 	uint32 write_failures; /* in a row, because of locks */
+	DtmHeldAnswer *answers;
 
 	/* in the heap of those that wait in memory */
 	bool in_heap;
@@ -197,6 +206,12 @@ extern DtmTime dtm_held_first_wake(const DtmCoordinator *c);
 /* Packed state in the current context, as progress for the store; release: until next_at. */
 extern void dtm_held_fill_progress(DtmHeld *held, TimestampTz now, bool release);
 
+/* Keep what a branch answered until the op's success is written. */
+extern void dtm_held_keep_answer(DtmHeld *held, uint16 branch, DtmText bytes);
+
+/* Write what these, whose progress is written, were answered. */
+extern void dtm_held_write_answers(DtmHeld *const *list, int n);
+
 /* NOTIFY dtm with this transaction's commit: it has finished. */
 extern void dtm_held_notify(const DtmHeld *held);
 
@@ -229,6 +244,9 @@ extern void dtm_calls_feed_executors(DtmCoordinator *c);
 extern void dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
 
 extern void dtm_calls_add_event(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
+
+/* What a step of a workflow answered is kept (event->answer) for the function that asked. */
+extern bool dtm_calls_wants_answer(const DtmHeld *held, const DtmEvent *event);
 
 /* What the kinds of calls share: the second tag of a call, and how long it may take. */
 extern uint64 dtm_calls_tag2(const DtmHeld *held, uint16 branch, uint8 role);

@@ -4,7 +4,7 @@
  *		Runs sql: branches, each in one transaction with its barrier row:
  *		exactly once, as the role that submitted.  A sql: check-back of a msg
  *		is run without a barrier row: its answer is asked for, as often as
- *		needed.
+ *		needed.  So are the functions of workflows (dtm_workflow.c).
  *
  * Started by the coordinator when there is something to run, leaves when
  * idle.  A slow function holds up this process only; it is cancelled at its
@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/prepare.h"
 #include "executor/spi.h"
@@ -47,6 +48,7 @@
 #include "dtm_settings.h"
 #include "dtm_spec.h"
 #include "dtm_store.h"
+#include "dtm_workflow.h"
 
 #define IDLE_MS 10000          /* then it leaves */
 #define START_TIMEOUT_MS 15000 /* a registered executor that does not come */
@@ -229,12 +231,32 @@ take_task(void)
 	return oldest;
 }
 
+/* What the last SELECT gave, in context; NULL for void and NULL. */
+static Jsonb *
+jsonb_result(MemoryContext context)
+{
+	MemoryContext old;
+	Jsonb *result;
+	Datum value;
+	bool isnull;
+
+	if (SPI_processed < 1 || SPI_gettypeid(SPI_tuptable->tupdesc, 1) != JSONBOID)
+		return NULL;
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(context);
+	result = DatumGetJsonbPCopy(value);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
 /*
  * Call the function as the role that submitted.  Security-restricted: it
  * cannot leave anything behind (cursors, temporary tables, deferred
  * triggers) that would run with the rights of this process.
  */
-static void
+static Jsonb *
 call_function(Oid role, const char *function, DtmText search_path, DtmText payload)
 {
 	Oid save_user;
@@ -244,6 +266,8 @@ call_function(Oid role, const char *function, DtmText search_path, DtmText paylo
 	Datum values[1];
 	Oid types[1] = {JSONBOID};
 	char *statement = psprintf("SELECT %s($1)", function);
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb *result;
 	int rc;
 
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
@@ -270,11 +294,13 @@ call_function(Oid role, const char *function, DtmText search_path, DtmText paylo
 	rc = SPI_execute_with_args(statement, 1, types, values, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "\"%s\" failed: %s", statement, SPI_result_code_string(rc));
+	result = jsonb_result(caller);
 	SPI_finish();
 
 	/* also what it SET for the session: the next function may be somebody else's */
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(save_user, save_context);
+	return result;
 }
 
 /* What a check-back is called with. */
@@ -318,9 +344,31 @@ pass_barrier(const DtmTrans *trans, const char *gid, const DtmBranch *branch, co
 	return dtm_barrier_decide(op, origin_rows, current_rows) != DTM_BARRIER_SKIP;
 }
 
+static void
+serve(const char *gid, DtmTransType type, const char *branch_id, const char *op)
+{
+	dtm_call_context.gid = gid;
+	dtm_call_context.trans_type = dtm_type_name(type);
+	dtm_call_context.branch_id = branch_id;
+	dtm_call_context.op = op;
+}
+
+/* The function of a workflow; throws also when it only waits. */
+static void
+run_workflow(const DtmTask *task, MemoryContext context)
+{
+	DtmWorkflowCall call;
+	Jsonb *result;
+
+	dtm_workflow_begin(task, context, &call);
+	serve(call.gid, DTM_TYPE_WORKFLOW, "00", dtm_op_name(DTM_OP_WORKFLOW));
+	result = call_function(call.owner, call.function, call.search_path, call.payload);
+	dtm_workflow_end(task, result);
+}
+
 /* One task in one transaction; throws what the function throws. */
 static void
-run_in_transaction(const DtmTask *task)
+run_in_transaction(const DtmTask *task, MemoryContext context)
 {
 	DtmStoredTrans row;
 	DtmTrans trans;
@@ -330,7 +378,13 @@ run_in_transaction(const DtmTask *task)
 	const char *op = dtm_op_name((DtmOp) task->op);
 	const char *branch_id = "00";
 	const DtmBranch *branch = NULL;
+	Jsonb *result;
 
+	if (task->op == DTM_OP_WORKFLOW)
+	{
+		run_workflow(task, context);
+		return;
+	}
 	if (!dtm_store_load_one(task->id, &row))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -361,11 +415,15 @@ run_in_transaction(const DtmTask *task)
 	if (branch != NULL && !pass_barrier(&trans, row.gid, branch, op))
 		return;
 
-	dtm_call_context.gid = row.gid;
-	dtm_call_context.trans_type = dtm_type_name(trans.type);
-	dtm_call_context.branch_id = branch_id;
-	dtm_call_context.op = op;
-	call_function(row.owner, pnstrdup(function.data, function.len), trans.search_path, payload);
+	serve(row.gid, trans.type, branch_id, op);
+	result =
+		call_function(row.owner, pnstrdup(function.data, function.len), trans.search_path, payload);
+
+	/* with the barrier's row, so that a repeat that this skips has the answer, too */
+	if (trans.type == DTM_TYPE_WORKFLOW && task->role == DTM_ROLE_FORWARD)
+		dtm_store_answer(task->id, task->branch,
+						 result == NULL ? "{}"
+										: JsonbToCString(NULL, &result->root, VARSIZE(result)));
 }
 
 static DtmOutcome
@@ -398,15 +456,60 @@ outcome_of_error(const ErrorData *error, const DtmTask *task, char *reason, size
 	return DTM_OUTCOME_ERROR;
 }
 
+/* After an ERROR: what it was, with the transaction rolled back. */
+static ErrorData *
+recover(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+	return error;
+}
+
+/*
+ * The function of a workflow has ended with that error, or only its run:
+ * true when the workflow goes on from what is recorded now.  The error is
+ * replaced by that of the recording, if there is one.
+ */
+static bool
+record_run(const DtmTask *task, MemoryContext context, ErrorData **error)
+{
+	volatile bool goes_on = false;
+
+	if (task->op != DTM_OP_WORKFLOW)
+		return false;
+	PG_TRY();
+	{
+		goes_on = dtm_workflow_record();
+	}
+	PG_CATCH();
+	{
+		*error = recover(context);
+		goes_on = dtm_workflow_met_lock();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return goes_on;
+}
+
 static void
 run_task(DtmTask *shared_task, MemoryContext context)
 {
 	DtmTask task = *shared_task;
 	volatile DtmOutcome outcome = DTM_OUTCOME_SUCCESS;
+	ErrorData *volatile failure = NULL;
+	volatile bool postponed = false;
 	char reason[DTM_TASK_REASON];
 
 	reason[0] = '\0';
-	pgstat_report_activity(STATE_RUNNING, "dtm: sql branch");
+	pgstat_report_activity(STATE_RUNNING,
+						   task.op == DTM_OP_WORKFLOW ? "dtm: workflow" : "dtm: sql branch");
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
@@ -414,27 +517,34 @@ run_task(DtmTask *shared_task, MemoryContext context)
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		enable_timeout_after(STATEMENT_TIMEOUT, task.timeout_ms);
-		run_in_transaction(&task);
+		run_in_transaction(&task, context);
 		disable_timeout(STATEMENT_TIMEOUT, false);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+
+		/* the end of a workflow is a decision: nothing is confirmed that a crash takes back */
+		if (task.op == DTM_OP_WORKFLOW)
+			XLogFlush(XactLastCommitEnd);
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		disable_all_timeouts(false);
-		QueryCancelPending = false;
-		AbortCurrentTransaction();
-		outcome = outcome_of_error(error, &task, reason, sizeof(reason));
-		reason[pg_mbcliplen(reason, strlen(reason), sizeof(reason) - 1)] = '\0';
-		ereport(DEBUG1, (errmsg_internal("sql branch ended: %s", reason)));
+		failure = recover(context);
 	}
 	PG_END_TRY();
 	memset(&dtm_call_context, 0, sizeof(dtm_call_context));
+	if (failure != NULL)
+	{
+		ErrorData *error = failure;
+
+		postponed = record_run(&task, context, &error);
+		if (!postponed)
+		{
+			outcome = outcome_of_error(error, &task, reason, sizeof(reason));
+			reason[pg_mbcliplen(reason, strlen(reason), sizeof(reason) - 1)] = '\0';
+			ereport(DEBUG1, (errmsg_internal("sql branch ended: %s", reason)));
+		}
+	}
+	dtm_workflow_forget();
 
 	/* what outlives a transaction: the next function may be somebody else's */
 	LockReleaseSession(USER_LOCKMETHOD);
@@ -443,6 +553,7 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	pgstat_report_stat(false);
 
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
+	shared_task->postponed = postponed;
 	finish_task(shared_task, outcome, reason);
 	db->executors[my_number].busy = false;
 	LWLockRelease(dtm_shared->lock);

@@ -261,3 +261,49 @@ dtm_held_notify(const DtmHeld *held)
 	snprintf(payload, sizeof(payload), "%s %s", held->gid, dtm_status_name(held->trans.status));
 	Async_Notify("dtm", payload);
 }
+
+void
+dtm_held_keep_answer(DtmHeld *held, uint16 branch, DtmText bytes)
+{
+	DtmHeldAnswer *answer = MemoryContextAlloc(held->context, sizeof(DtmHeldAnswer));
+	char *copy = MemoryContextAlloc(held->context, bytes.len + 1);
+
+	memcpy(copy, bytes.data, bytes.len);
+	answer->branch = branch;
+	answer->bytes.data = copy;
+	answer->bytes.len = bytes.len;
+	answer->next = held->answers;
+	held->answers = answer;
+}
+
+void
+dtm_held_write_answers(DtmHeld *const *list, int n)
+{
+	int64 *ids;
+	int *branches;
+	char **answers;
+	int count = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		for (DtmHeldAnswer *a = list[i]->answers; a != NULL; a = a->next)
+			count++;
+	}
+	if (count == 0)
+		return;
+	ids = palloc(sizeof(int64) * count);
+	branches = palloc(sizeof(int) * count);
+	answers = palloc(sizeof(char *) * count);
+	count = 0;
+	for (int i = 0; i < n; i++)
+	{
+		for (DtmHeldAnswer *a = list[i]->answers;
+			 a != NULL && list[i]->progress.written && !list[i]->lost; a = a->next)
+		{
+			ids[count] = list[i]->id;
+			branches[count] = a->branch;
+			answers[count++] = dtm_store_text_of_wire(a->bytes.data, a->bytes.len);
+		}
+	}
+	dtm_store_answer_many(ids, branches, answers, count);
+}

@@ -308,6 +308,8 @@ pq_ended(DtmCoordinator *c, const DtmPqDone *done)
 		reason = reason_of_done(done);
 	else if (event.branch == DTM_BRANCH_TRANS && done->answer != NULL)
 		read_question_answer(&event, done, &reason);
+	if (done->answer != NULL && dtm_calls_wants_answer(held, &event))
+		event.answer = dtm_calls_text(c, done->answer, done->answer_len);
 	if (reason != NULL)
 	{
 		event.reason = dtm_calls_text(c, reason, strlen(reason));

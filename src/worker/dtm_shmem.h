@@ -128,7 +128,8 @@ typedef struct DtmTask
 	uint8 op;
 	int32 timeout_ms;
 	TimestampTz started_at;
-	uint8 outcome; /* DtmOutcome when done */
+	uint8 outcome;  /* DtmOutcome when done */
+	bool postponed; /* ... but it was no attempt: the workflow was moved on instead */
 	char reason[DTM_TASK_REASON];
 
 	/* a write for another session: dtm_autonomous.h */

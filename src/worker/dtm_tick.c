@@ -101,6 +101,8 @@ apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
 {
 	DtmEngineParams params;
 	DtmPlan plan;
+	bool answered =
+		event->answer.len > 0 && dtm_trans_op(&held->trans, event->branch, event->role)->in_flight;
 
 	if (held->lost)
 		return;
@@ -122,6 +124,8 @@ apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
 		keep_calls(held, &plan);
 	if (held->finished)
 		held->n_starts = 0;
+	if (answered)
+		dtm_held_keep_answer(held, event->branch, event->answer);
 	if (event->kind == DTM_EVENT_RESULT && event->outcome != DTM_OUTCOME_SUCCESS &&
 		event->outcome != DTM_OUTCOME_ONGOING && !held->finished)
 		dtm_calls_alert(tick->c, held, event);
@@ -288,20 +292,16 @@ apply_events(Tick *tick)
 
 /* ---- writing ---- */
 
-/* Does it leave the memory until next_at? */
+/*
+ * Does it leave the memory until next_at?  That is never when nothing can
+ * happen to it but by its owner: prepared without a time-out, or a workflow
+ * that waits for a signal.
+ */
 static bool
 releases(const Tick *tick, const DtmHeld *held)
 {
 	return !held->finished && held->calls_out == 0 && held->n_starts == 0 &&
-		held->next_at != DTM_TIME_NEVER && held->next_at > tick->now + DTM_LONG_WAIT_US;
-}
-
-/* Nothing can happen to it but by its owner (prepared, without a time-out). */
-static bool
-sleeps(const DtmHeld *held)
-{
-	return !held->finished && held->calls_out == 0 && held->n_starts == 0 &&
-		held->next_at == DTM_TIME_NEVER;
+		held->next_at > tick->now + DTM_LONG_WAIT_US;
 }
 
 /* Messages that wait for one of these are due by the same commit, which tells their coordinators. */
@@ -348,6 +348,7 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 			progress[n_progress++] = &held->progress;
 	}
 	dtm_store_progress(progress, n_progress);
+	dtm_held_write_answers(list, n);
 	dtm_store_finish(finish, n_finish);
 	release_followers(tick, finish, n_finish);
 
@@ -383,6 +384,7 @@ settle_one(Tick *tick, DtmHeld *held)
 	}
 	held->write_failures = 0;
 	held->changed = held->flush = false;
+	held->answers = NULL;
 	if (held->finished)
 	{
 		pg_atomic_fetch_add_u64(&c->slot->finished, 1);
@@ -392,11 +394,6 @@ settle_one(Tick *tick, DtmHeld *held)
 	if (releases(tick, held))
 	{
 		c->next_timer = Min(c->next_timer, held->next_at);
-		dtm_held_drop(c, held);
-		return;
-	}
-	if (sleeps(held))
-	{
 		dtm_held_drop(c, held);
 		return;
 	}

@@ -449,6 +449,26 @@ value(q{SELECT dtm_msg_submit('[{"action": "topic://deliver", "payload": {"gid":
 wait_status($node, 'topic', 'succeed');
 is(near_ledger('topic'), 'a', 'a subscriber of a topic');
 
+# ---- steps of a workflow: their answers, and undoing there
+
+value(<<'END');
+CREATE FUNCTION workflow(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE answers jsonb := '[]'; BEGIN
+	answers := answers || dtm_call('pg://near/act', data || '{"x": "\u00c4"}', compensate => 'pg://near/undo');
+	PERFORM dtm_call_tcc('pg://"Far"/act', 'pg://"Far"/confirm', 'pg://"Far"/undo', data);
+	answers := answers || dtm_call('pg://near/confirm', data);
+	IF data ? 'fail' THEN PERFORM dtm_call('pg://near/refuse', data, compensate => 'pg://near/undo'); END IF;
+	RETURN answers;
+END $$
+END
+value(q{SELECT dtm_workflow_submit('workflow', '{"gid": "wf"}', 'wf')});
+value(q{SELECT dtm_workflow_submit('workflow', '{"gid": "wf-fail", "fail": 1}', 'wf-fail')});
+wait_status($node, 'wf', 'succeed');
+wait_status($node, 'wf-fail', 'failed');
+is(value(q{SELECT dtm_result('wf')}), "[{\"x\": \"\xc3\x84\", \"gid\": \"wf\"}, {}]", 'a step of a workflow has the answer of the function');
+is(near_ledger('wf') . ' ' . far_ledger('wf'), 'ac ac', 'and is confirmed there');
+is(near_ledger('wf-fail') . ' ' . far_ledger('wf-fail'), 'acu au', 'or undone, but for the one that refused');
+
 # ---- many at once over few connections
 
 submit("many-$_", [ { action => 'pg://near/slow', payload => { gid => "many-$_", s => 0.1 } } ]) for 1 .. 50;

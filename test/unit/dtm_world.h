@@ -49,6 +49,7 @@ typedef struct World
 	DtmTime now;
 	DtmPlan plan;
 	DtmTime next_at; /* of the last plan that was not empty */
+	uint16_t limit;  /* branches that a workflow comes to, at most */
 
 	Snapshot recorded;
 	Snapshot durable;
@@ -257,10 +258,24 @@ world_may_go_forward(const World *w, uint16_t branch)
 {
 	for (uint16_t k = 0; k < w->trans.n_branches; k++)
 	{
-		if (world_is_after(w, branch, k) && !world_went_forward(w, k))
+		if (w->trans.type == DTM_TYPE_WORKFLOW)
+		{
+			/* what it asks for next follows from how all before it ended */
+			if (k < branch && w->branches[k].state[FWD].status == DTM_OP_PREPARED)
+				return false;
+		}
+		else if (world_is_after(w, branch, k) && !world_went_forward(w, k))
 			return false;
 	}
 	return w->now >= w->trans.start_at || w->trans.hurried_at != 0;
+}
+
+/* A branch of a workflow whose forward op has definitely failed. */
+static inline bool
+world_has_failed(const World *w, uint16_t branch)
+{
+	return w->trans.type == DTM_TYPE_WORKFLOW &&
+		w->branches[branch].state[FWD].status == DTM_OP_FAILED;
 }
 
 /* Whatever the branch did is undone, or it did nothing. */
@@ -269,7 +284,7 @@ world_is_undone(const World *w, uint16_t branch)
 {
 	if (w->out[branch][FWD])
 		return false;
-	if (!world_target(w, branch, UNDO) || w->done[branch][UNDO])
+	if (!world_target(w, branch, UNDO) || w->done[branch][UNDO] || world_has_failed(w, branch))
 		return true;
 	return !fixture_client_run(&w->trans) && !w->called[branch][FWD];
 }
@@ -288,14 +303,22 @@ world_is_undone_from(const World *w, uint16_t branch)
 	return true;
 }
 
+/* A branch of a workflow that there is nothing to confirm of. */
+static inline bool
+world_is_unconfirmed(const World *w, uint16_t branch)
+{
+	return w->trans.type == DTM_TYPE_WORKFLOW &&
+		w->branches[branch].state[FWD].status != DTM_OP_SUCCEED;
+}
+
 static inline void
 world_check_forward_call(World *w, uint16_t branch)
 {
 	DtmTransType type = w->trans.type;
+	bool before_submit = type == DTM_TYPE_TCC || type == DTM_TYPE_WORKFLOW;
 
-	HOLDS(w, type != DTM_TYPE_WORKFLOW && !fixture_client_run(&w->trans),
-		  "forward call %d of a client-run mode", branch + 1);
-	HOLDS(w, w->trans.status == (type == DTM_TYPE_TCC ? DTM_STATUS_PREPARED : DTM_STATUS_SUBMITTED),
+	HOLDS(w, !fixture_client_run(&w->trans), "forward call %d of a client-run mode", branch + 1);
+	HOLDS(w, w->trans.status == (before_submit ? DTM_STATUS_PREPARED : DTM_STATUS_SUBMITTED),
 		  "forward call %d while %s", branch + 1, dtm_status_name(w->trans.status));
 	HOLDS(w, !world_any(w->called, UNDO), "forward call %d after an undo", branch + 1);
 	HOLDS(w, !w->rolled_back, "forward call %d after the decision to roll back", branch + 1);
@@ -330,18 +353,18 @@ world_check_undo_call(World *w, uint16_t branch)
 static inline void
 world_check_confirm_call(World *w, uint16_t branch)
 {
-	bool reversed = w->trans.type == DTM_TYPE_TCC;
+	bool reversed = w->trans.type == DTM_TYPE_TCC || w->trans.type == DTM_TYPE_WORKFLOW;
 
 	HOLDS(w, w->trans.status == DTM_STATUS_SUBMITTED, "confirm call while not submitted");
 	HOLDS(w, !world_any(w->called, UNDO), "confirm call %d after an undo", branch + 1);
+	HOLDS(w, !world_is_unconfirmed(w, branch), "confirm call %d of what did not succeed",
+		  branch + 1);
 	for (uint16_t k = 0; k < w->trans.n_branches; k++)
 	{
 		if (w->trans.type == DTM_TYPE_TCC && !fixture_client_run(&w->trans))
 			HOLDS(w, world_went_forward(w, k), "confirm before the try of %d", k + 1);
 		if (reversed ? k > branch : k < branch)
-			HOLDS(w,
-				  w->done[k][CONF] || !world_target(w, k, CONF) ||
-					  (w->trans.type == DTM_TYPE_WORKFLOW && !w->done[k][FWD]),
+			HOLDS(w, w->done[k][CONF] || !world_target(w, k, CONF) || world_is_unconfirmed(w, k),
 				  "confirm call %d before that of %d", branch + 1, k + 1);
 		HOLDS(w, k == branch || !w->out[k][CONF], "two confirm calls at once");
 	}
@@ -394,6 +417,10 @@ world_check_final(World *w)
 			HOLDS(w, w->trans.type == DTM_TYPE_MSG ? !w->called[i][FWD] : world_is_undone(w, i),
 				  "failed, but %d is not undone", i + 1);
 			HOLDS(w, !w->called[i][CONF], "failed, but %d was confirmed", i + 1);
+			HOLDS(w,
+				  w->trans.type != DTM_TYPE_WORKFLOW || world_has_failed(w, i) ||
+					  !world_target(w, i, UNDO) || w->done[i][UNDO],
+				  "failed, but %d, which has not failed, is not undone", i + 1);
 		}
 		else
 		{
@@ -401,19 +428,33 @@ world_check_final(World *w)
 				  w->trans.type == DTM_TYPE_WORKFLOW || fixture_client_run(&w->trans) ||
 					  world_went_forward(w, i),
 				  "succeed, but %d did not", i + 1);
-			HOLDS(w,
-				  w->done[i][CONF] || !world_target(w, i, CONF) ||
-					  (w->trans.type == DTM_TYPE_WORKFLOW && !w->done[i][FWD]),
+			HOLDS(w, w->done[i][CONF] || !world_target(w, i, CONF) || world_is_unconfirmed(w, i),
 				  "succeed, but %d is not confirmed", i + 1);
 			HOLDS(w, !w->called[i][UNDO], "succeed, but %d was undone", i + 1);
 		}
 	}
 }
 
+/* The await that a workflow waits in, or WORLD_BRANCHES. */
+static inline uint16_t
+world_await(const World *w)
+{
+	if (w->trans.type == DTM_TYPE_WORKFLOW && w->trans.status == DTM_STATUS_PREPARED)
+	{
+		for (uint16_t i = 0; i < w->trans.n_branches; i++)
+			if (w->branches[i].kind == DTM_STEP_AWAIT &&
+				w->branches[i].state[FWD].status == DTM_OP_PREPARED)
+				return i;
+	}
+	return WORLD_BRANCHES;
+}
+
 /* May only the client, and no deadline, move this transaction? */
 static inline bool
 world_waits_for_client(const World *w)
 {
+	if (world_await(w) < WORLD_BRANCHES)
+		return true;
 	return w->trans.status == DTM_STATUS_PREPARED && w->trans.timeout_to_fail_ms == 0 &&
 		(fixture_client_run(&w->trans) || w->trans.type == DTM_TYPE_MSG);
 }
@@ -577,30 +618,69 @@ world_postpone(World *w, uint16_t place, uint8_t role, DtmTime until)
 	(void) world_handle(w, &event, WORLD_NO_CRASH, false);
 }
 
+/* ------------------------------------------------------------------------
+ * Workflows: what other processes do to the row
+ * ------------------------------------------------------------------------
+ */
+
+/* Would a run of the function, with what the tables say, come to something new? */
+static inline bool
+world_may_run(const World *w)
+{
+	if (w->trans.type != DTM_TYPE_WORKFLOW || w->recorded.status != DTM_STATUS_PREPARED)
+		return false;
+	for (uint16_t i = 0; i < w->trans.n_branches; i++)
+		if (w->recorded.ops[i][FWD].status == DTM_OP_PREPARED)
+			return false;
+	return w->now >= w->trans.start_at || w->trans.hurried_at != 0;
+}
+
+/* Somebody else has changed the row durably: the coordinator loads it again; a WAKE has to follow. */
+static inline void
+world_reload(World *w)
+{
+	w->durable = w->recorded;
+	world_crash(w, false);
+}
+
 /*
- * One step of a workflow's function: the next branch runs, durably recorded
- * by whoever runs it, as a part of the call of the pseudo branch.
+ * A run of the function has asked for one more branch, or come to its end,
+ * and committed that: the run of the call under way, or one that the
+ * coordinator forgot.  A WAKE has to follow.
  */
 static inline void
-world_replay_step(World *w, bool succeeds)
+world_run(World *w, bool ends)
 {
-	for (uint16_t i = 0; i < w->trans.n_branches; i++)
-	{
-		DtmOpState *op = &w->branches[i].state[FWD];
+	DtmArena arena = {world_alloc, w};
+	DtmEvent event = {
+		.kind = DTM_EVENT_RESULT,
+		.branch = DTM_BRANCH_TRANS,
+		.outcome = DTM_OUTCOME_SUCCESS,
+		.started_at = w->now,
+	};
 
-		if (op->status == DTM_OP_SUCCEED)
-			continue;
-		op->started = true;
-		w->called[i][FWD] = true;
-		if (succeeds)
-		{
-			op->status = DTM_OP_SUCCEED;
-			w->done[i][FWD] = true;
-		}
-		w->recorded.ops[i][FWD] = *op;
-		w->durable.ops[i][FWD] = *op;
-		break;
+	world_reload(w);
+	if (!ends && w->trans.n_branches < w->limit)
+	{
+		w->trans.n_branches++;
+		return;
 	}
+	HOLDS(w, dtm_engine_steer(&w->trans, &event, w->now, &arena) == DTM_OK,
+		  "the end of the function is refused");
+	HOLDS(w, w->trans.status == DTM_STATUS_SUBMITTED, "the function ended, but it is %s",
+		  dtm_status_name(w->trans.status));
+	world_snapshot(w, &w->recorded);
+	world_reload(w);
+}
+
+/* The signal that a workflow waits for has come.  A WAKE has to follow. */
+static inline void
+world_signal(World *w, uint16_t branch)
+{
+	world_reload(w);
+	if (dtm_engine_settle(&w->trans, branch, w->now) == DTM_OK)
+		world_snapshot(w, &w->recorded);
+	world_reload(w);
 }
 
 /* Begin a history: the spec is filled, apart from what the caller changes afterwards. */
@@ -614,8 +694,25 @@ world_init(World *w, unsigned char *memory, DtmTransType type, uint32_t flags, u
 	w->params.retry_max_interval_ms = 4000;
 	w->now = FIXTURE_EPOCH;
 	w->next_at = FIXTURE_EPOCH;
+	w->limit = n;
+	if (type == DTM_TYPE_WORKFLOW)
+		w->trans.n_branches = 0;
 	world_snapshot(w, &w->recorded);
 	world_snapshot(w, &w->durable);
+}
+
+/* A step that waits instead of calling; due_at as of the engine. */
+static inline void
+world_wait_step(World *w, uint16_t branch, DtmStepKind kind, DtmTime due_at)
+{
+	w->branches[branch].kind = (uint8_t) kind;
+	w->branches[branch].due_at = due_at;
+	for (int role = 0; role < DTM_ROLES; role++)
+	{
+		w->branches[branch].url[role].len = 0;
+		w->branches[branch].op[role] = DTM_OP_NONE;
+	}
+	w->branches[branch].op[FWD] = kind == DTM_STEP_SLEEP ? DTM_OP_SLEEP : DTM_OP_AWAIT;
 }
 
 /* A world of its own, as far as the engine goes; the memory stays shared. */

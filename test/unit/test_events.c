@@ -1,7 +1,7 @@
 /* -------------------------------------------------------------------------
  *
  * test_events.c
- *		The engine on msg, tcc and workflow; on stop, retry, postpone and late
+ *		The engine on msg and tcc; on stop, retry, postpone and late
  *		answers; its log, its texts and its memory.
  *
  * -------------------------------------------------------------------------
@@ -206,42 +206,6 @@ test_tcc(void)
 	fixture_result(&f, 2, UNDO, OK, "");
 	CHECK_STR(fixture_calls(&f), "cancel 2");
 	fixture_result(&f, 1, UNDO, OK, "");
-	fixture_result(&f, 0, UNDO, OK, "");
-	CHECK_INT(f.trans.status, DTM_STATUS_FAILED);
-	fixture_free(&f);
-}
-
-static void
-test_workflow(void)
-{
-	Fixture f;
-
-	fixture_init(&f, DTM_TYPE_WORKFLOW, 0, 2);
-	f.trans.timeout_to_fail_ms = 1000;
-	fixture_wake(&f);
-	CHECK_STR(fixture_calls(&f), "workflow");
-	CHECK_INT(f.plan.next_at, DTM_TIME_NEVER);
-
-	/* it sleeps: whoever ran it says until when */
-	f.branches[0].state[FWD].started = true;
-	f.branches[0].state[FWD].status = DTM_OP_SUCCEED;
-	f.trans.query.next_at = f.now + 3600 * SECOND;
-	fixture_result(&f, QUERY, FWD, LATER, "");
-	CHECK_INT(f.plan.next_at, f.now + 3600 * SECOND);
-	fixture_event(&f, DTM_EVENT_RETRY, "");
-	CHECK_STR(fixture_calls(&f), "workflow");
-	CHECK(f.plan.changed && !f.plan.flush);
-	fixture_result(&f, QUERY, FWD, LATER, "");
-	CHECK_INT(f.plan.next_at, f.now + 10 * SECOND);
-
-	f.now = f.plan.next_at;
-	fixture_wake(&f);
-	f.branches[1].state[FWD].started = true;
-	fixture_result(&f, QUERY, FWD, NO, "refused");
-	CHECK_INT(f.trans.status, DTM_STATUS_ABORTING);
-	CHECK_STR(fixture_calls(&f), "cancel 2");
-	fixture_result(&f, 1, UNDO, OK, "");
-	CHECK_STR(fixture_calls(&f), "cancel 1");
 	fixture_result(&f, 0, UNDO, OK, "");
 	CHECK_INT(f.trans.status, DTM_STATUS_FAILED);
 	fixture_free(&f);
@@ -473,7 +437,6 @@ main(void)
 	test_hurried();
 	test_msg();
 	test_tcc();
-	test_workflow();
 	test_stop_retry_postpone();
 	test_late_results();
 	test_log();

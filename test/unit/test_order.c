@@ -67,6 +67,8 @@ static const Small smalls[] = {
 	{"xa", XA, 0, 3, 1500, -1, "", {{0}}},
 	{"xa without time-out", XA, 0, 2, 0, -1, "2u", {{0}}},
 	{"workflow", DTM_TYPE_WORKFLOW, 0, 2, 0, -1, "", {{0}}},
+	{"workflow of 3", DTM_TYPE_WORKFLOW, 0, 3, 1500, 0, "2u", {{0}}},
+	{"workflow that waits", DTM_TYPE_WORKFLOW, 0, 3, 0, -1, "3w", {{0}}},
 };
 
 static long long nodes;
@@ -91,7 +93,12 @@ set_up(World *w, const Small *small)
 	w->trans.timeout_to_fail_ms = small->timeout_ms;
 	w->trans.retry_limit = small->retry_limit;
 	for (const char *e = small->empty; *e != '\0'; e += e[2] == ' ' ? 3 : 2)
-		w->branches[e[0] - '1'].url[e[1] == 'f' ? FWD : e[1] == 'u' ? UNDO : CONF].len = 0;
+	{
+		if (e[1] == 'w')
+			world_wait_step(w, (uint16_t) (e[0] - '1'), DTM_STEP_AWAIT, DTM_TIME_NEVER);
+		else
+			w->branches[e[0] - '1'].url[e[1] == 'f' ? FWD : e[1] == 'u' ? UNDO : CONF].len = 0;
+	}
 	for (uint16_t i = 0; i < small->n && small->after[0][0] != 0; i++)
 	{
 		w->branches[i].after = w->after[i];
@@ -125,11 +132,17 @@ try_result(const World *from, uint16_t place, uint8_t role, DtmOutcome outcome, 
 			 dtm_outcome_name(outcome), place + 1, role, crash, lose);
 	w.now += 1000;
 
-	/* a workflow's function gets one branch further with every call */
-	if (w.trans.type == DTM_TYPE_WORKFLOW && place == WORLD_QUERY &&
-		w.trans.status == DTM_STATUS_PREPARED)
-		world_replay_step(&w, outcome == DTM_OUTCOME_SUCCESS);
-	world_result(&w, place, role, outcome, crash, lose);
+	/* a workflow's function gets one branch further with every call, and commits that itself */
+	if (w.trans.type == DTM_TYPE_WORKFLOW && place == WORLD_QUERY && outcome == DTM_OUTCOME_SUCCESS)
+	{
+		if (!world_may_run(&w))
+			return;
+		world_run(&w, false);
+		if (crash == WORLD_NO_CRASH)
+			(void) world_event(&w, DTM_EVENT_WAKE, WORLD_NO_CRASH, false);
+	}
+	else
+		world_result(&w, place, role, outcome, crash, lose);
 	go_on(&w, crash, trouble, depth);
 }
 
@@ -145,6 +158,18 @@ try_event(const World *from, DtmEventKind kind, WorldCrash crash, bool lose, int
 		w.now = w.next_at;
 	(void) world_event(&w, kind, crash, lose);
 	go_on(&w, crash, trouble, depth);
+}
+
+static void
+try_signal(const World *from, int trouble, int depth)
+{
+	World w;
+
+	world_copy(&w, from);
+	snprintf(path[depth], sizeof(path[depth]), "signal");
+	world_signal(&w, world_await(&w));
+	(void) world_event(&w, DTM_EVENT_WAKE, WORLD_NO_CRASH, false);
+	go_on(&w, WORLD_NO_CRASH, trouble, depth);
 }
 
 /* What may happen besides success: everything, here and now. */
@@ -211,6 +236,8 @@ explore(const World *w, int trouble, int depth)
 	/* a deadline may come while calls are out; a client comes only when all else is quiet */
 	if (w->next_at != DTM_TIME_NEVER)
 		try_event(w, DTM_EVENT_WAKE, WORLD_NO_CRASH, false, trouble, depth);
+	else if (waits && world_await(w) < WORLD_BRANCHES)
+		try_signal(w, trouble, depth);
 	else if (waits)
 	{
 		try_event(w, DTM_EVENT_SUBMIT, WORLD_NO_CRASH, false, trouble, depth);

@@ -1,4 +1,4 @@
-"""What the four services of the shop have in common: HTTP and the barrier.
+"""What the services of the examples have in common: HTTP and the barrier.
 
 A service is a name, a database and a table of handlers.  Each handler gets a
 cursor and the payload, runs its business SQL and returns a few words for the
@@ -88,13 +88,18 @@ class Pool:
 
 class Service:
     """One service: `before`, when given, is called with the payload before the
-    transaction of each branch call (shipping uses it to hang on demand)."""
+    transaction of each branch call (for a service that takes its time, or hangs).
 
-    def __init__(self, name, dbname, handlers, before=None):
+    `answers` has functions like handlers, which return what the caller gets to
+    read.  They are asked also when the barrier skips the call: it is a repetition,
+    and has to be answered like the first one."""
+
+    def __init__(self, name, dbname, handlers, before=None, answers=None):
         self.name = name
         self.pool = Pool(dbname)
         self.handlers = handlers
         self.before = before
+        self.answers = answers or {}
 
     def run_branch(self, path, query, body):
         """One branch call, answered as (HTTP status, content type, text, words for the log)."""
@@ -113,7 +118,10 @@ class Service:
                     note = handler(cur, payload)
                 else:
                     note = "skipped by the barrier"
-            return 200, "application/json", '{"dtm_result":"SUCCESS"}', note
+                answer = {"dtm_result": "SUCCESS"}
+                if path in self.answers:
+                    answer = self.answers[path](cur, payload)
+            return 200, "application/json", json.dumps(answer), note
         except Refused as err:
             return 409, "text/plain", str(err), str(err)
         except BadRequest as err:
@@ -134,7 +142,7 @@ class Service:
         branch = param.get("branch_id", ["-"])[0]
         now = time.time()
         clock = time.strftime("%H:%M:%S", time.localtime(now)) + ".%03d" % (now % 1 * 1000)
-        line = "%s  %s  branch %s  %-18s %s\n" % (clock, gid, branch, path, words)
+        line = "%s  %s  branch %s  %-20s %s\n" % (clock, gid, branch, path, words)
         # A single write, so that the lines of four processes do not mix.
         sys.stdout.write(line)
         sys.stdout.flush()
@@ -229,7 +237,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 def serve(service):
     """Run a service for ever: `--port` (0 = any free one), `--port-file` to tell which."""
-    parser = argparse.ArgumentParser(description="The shop's %s service." % service.name)
+    parser = argparse.ArgumentParser(description="The %s service." % service.name)
     parser.add_argument("--port", type=int, default=0, help="0, the default: any free port")
     parser.add_argument("--port-file", help="write the port here once it is open")
     args = parser.parse_args()
