@@ -37,8 +37,8 @@ EXTRA_CLEAN = $(BUILD) $(addsuffix /*.d,src src/core src/net src/store src/worke
 # Nobody inlines these functions into queries, and so clang is not needed to build.
 override with_llvm = no
 
-LIBS_CFLAGS := $(shell pkg-config --cflags libcurl jansson)
-SHLIB_LINK = $(shell pkg-config --libs libcurl jansson)
+LIBS_CFLAGS := $(shell pkg-config --cflags libcurl jansson libmicrohttpd)
+SHLIB_LINK = $(shell pkg-config --libs libcurl jansson libmicrohttpd)
 # the libpq that belongs to the server; $(libpq) is PGXS's
 SHLIB_LINK_INTERNAL = $(libpq)
 

@@ -11,8 +11,8 @@ export LC_ALL=C
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "install-deps: not a Debian system; install by hand: make, gcc, clang, clang-format," >&2
-	echo "PostgreSQL with its server headers and libpq, libcurl, jansson, pkg-config, perl with IPC::Run," >&2
-	echo "python3 with psycopg2" >&2
+	echo "PostgreSQL with its server headers and libpq, libcurl, jansson, libmicrohttpd," >&2
+	echo "pkg-config, perl with IPC::Run, python3 with psycopg2" >&2
 	exit 0
 fi
 
@@ -21,7 +21,7 @@ is_installed() {
 }
 
 packages=(make gcc libc6-dev clang clang-format libclang-rt-dev pkg-config binutils util-linux
-	libcurl4-openssl-dev libjansson-dev
+	libcurl4-openssl-dev libjansson-dev libmicrohttpd-dev
 	perl libipc-run-perl python3 python3-psycopg2 curl)
 
 # A server that somebody put there by hand is left alone.

@@ -396,7 +396,8 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 		}
 		branch->after = *after;
 		branch->n_after = (uint16_t) n;
-		*after += n;
+		if (n > 0) /* there may be no room at all, and NULL + 0 is not defined */
+			*after += n;
 		*after_left -= n;
 	}
 	if (bits & BRANCH_HEADERS)
