@@ -19,6 +19,7 @@
 #include "lib/ilist.h"
 #include "libpq-fe.h"
 
+#include "dtm_compat.h"
 #include "dtm_xa_gid.h"
 
 /* How far the other server's part of the current transaction is. */
@@ -86,11 +87,10 @@ extern PGresult *dtm_xa_next_result(DtmXaConnection *x);
 extern const char *dtm_xa_finish_command(DtmXaConnection *x, const char *what);
 
 /* Throw the error of a result, which is cleared; what: shown in the context. */
-extern void
-dtm_xa_throw(DtmXaConnection *x, PGresult *result, const char *what) pg_attribute_noreturn();
+pg_noreturn extern void dtm_xa_throw(DtmXaConnection *x, PGresult *result, const char *what);
 
 /* It broke: closed, and what was done in it this transaction is gone.  Throws 08006. */
-extern _Noreturn void dtm_xa_throw_lost(DtmXaConnection *x);
+pg_noreturn extern void dtm_xa_throw_lost(DtmXaConnection *x);
 
 /* From and to what the wire speaks, UTF8. */
 extern char *dtm_xa_to_wire(const char *chars);
