@@ -486,12 +486,12 @@ record_run(const DtmTask *task, MemoryContext context, ErrorData **error)
 		return false;
 	PG_TRY();
 	{
-		goes_on = dtm_workflow_record();
+		goes_on = dtm_workflow_record((*error)->sqlerrcode);
 	}
 	PG_CATCH();
 	{
 		*error = recover(context);
-		goes_on = dtm_workflow_met_lock();
+		goes_on = dtm_workflow_met_lock((*error)->sqlerrcode);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -515,6 +515,9 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+
+		/* the barrier and the end are written, also where reading is the default */
+		XactReadOnly = false;
 		PushActiveSnapshot(GetTransactionSnapshot());
 		enable_timeout_after(STATEMENT_TIMEOUT, task.timeout_ms);
 		run_in_transaction(&task, context);

@@ -381,6 +381,14 @@ wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'killed-%
 is(value(q{SELECT string_agg(what || ' ' || n, ', ' ORDER BY what) FROM (SELECT what, count(*) AS n FROM ledger WHERE gid LIKE 'killed-%' GROUP BY what) AS s}),
 	'act 40, end 27, unact 13', 'with each effect once');
 
+# a database that reads by default: the executors write all the same
+value(q{ALTER DATABASE postgres SET default_transaction_read_only = on});
+value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dtm_pg executor'});
+value(q{BEGIN READ WRITE; SELECT dtm_workflow_submit('many', '{"n": 1}', 'reading'); COMMIT});
+wait_status($node, 'reading', 'succeed');
+is(ledger('reading'), 'act end', 'where transactions are read-only by default');
+value(q{BEGIN READ WRITE; ALTER DATABASE postgres RESET default_transaction_read_only; COMMIT});
+
 is(value(q{SELECT count(*) FROM dtm.live}), '0', 'nothing is left unfinished');
 $node->stop;
 done_testing();
