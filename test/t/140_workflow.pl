@@ -381,6 +381,28 @@ wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'killed-%
 is(value(q{SELECT string_agg(what || ' ' || n, ', ' ORDER BY what) FROM (SELECT what, count(*) AS n FROM ledger WHERE gid LIKE 'killed-%' GROUP BY what) AS s}),
 	'act 40, end 27, unact 13', 'with each effect once');
 
+# what a function leaves in the session of an executor is not there for another role
+value(<<'END');
+CREATE EXTENSION dblink;
+CREATE ROLE eve;
+SELECT dtm_grant('eve');
+CREATE FUNCTION opens(p jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM public.dblink_connect('left', format('host=%s port=%s dbname=postgres', split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port')));
+	PERFORM pg_sleep(0.1);
+END $$;
+CREATE FUNCTION finds(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM pg_sleep(0.05);
+	RETURN (SELECT to_jsonb(who) FROM public.dblink('left', 'SELECT session_user::text') AS d (who text));
+EXCEPTION WHEN OTHERS THEN
+	RETURN to_jsonb(SQLSTATE);
+END $$;
+END
+value(q{SELECT dtm_workflow_submit('opens', gid => 'opens-' || n) FROM generate_series(1, 4) AS n});
+wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'opens-%' AND status = 'succeed'}, '4', name => 'connections are opened');
+value(q{SET ROLE eve; SELECT dtm_workflow_submit('finds', gid => 'finds-' || n) FROM generate_series(1, 8) AS n});
+wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'finds-%' AND status = 'succeed'}, '8', name => 'another role has looked for them');
+is(value(q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'finds-%' AND result = '"postgres"'}), '0', 'and finds none');
+
 # a database that reads by default: the executors write all the same
 value(q{ALTER DATABASE postgres SET default_transaction_read_only = on});
 value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dtm_pg executor'});
