@@ -403,6 +403,21 @@ value(q{SET ROLE eve; SELECT dtm_workflow_submit('finds', gid => 'finds-' || n) 
 wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'finds-%' AND status = 'succeed'}, '8', name => 'another role has looked for them');
 is(value(q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'finds-%' AND result = '"postgres"'}), '0', 'and finds none');
 
+# a function that takes its time-out for an error of its own does not keep the executor
+value(<<'END');
+CREATE FUNCTION hogs(p jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	LOOP
+		BEGIN
+			LOOP PERFORM pg_sleep(0.01); END LOOP;
+		EXCEPTION WHEN query_canceled THEN NULL;
+		END;
+	END LOOP;
+END $$;
+END
+value(q{SELECT dtm_workflow_submit('hogs', gid => 'hogs-' || n, request_timeout => '0.2 s', retry_limit => 0) FROM generate_series(1, 8) AS n});
+wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'hogs-%' AND status = 'failed'}, '8', name => 'functions that cannot be cancelled are ended');
+like(value(q{SELECT last_error FROM dtm.branches WHERE gid = 'hogs-8'}), qr/did not end when it was cancelled/, 'and it is said why');
+
 # a database that reads by default: the executors write all the same
 value(q{ALTER DATABASE postgres SET default_transaction_read_only = on});
 value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dtm_pg executor'});
