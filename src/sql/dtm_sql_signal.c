@@ -22,6 +22,7 @@
 #include "dtm_sql.h"
 #include "dtm_state.h"
 #include "dtm_wake.h"
+#include "dtm_workflow.h"
 
 PG_FUNCTION_INFO_V1(dtm_sql_signal);
 
@@ -58,6 +59,7 @@ lock_running(const char *gid, DtmFound *found)
 	dtm_sql_find_own(gid, false, found);
 	if (found->type != DTM_TYPE_WORKFLOW || found->status != DTM_STATUS_PREPARED)
 		refuse(gid, found);
+	dtm_workflow_refuse_itself(found->id);
 	(void) dtm_store_lock(found->id, found);
 
 	/* steps may have come, and it may have ended, between the look and the lock */
@@ -103,7 +105,7 @@ answer_await(const DtmFound *found, DtmTrans *trans, int step, const char *paylo
  *
  * 22004 gid or event NULL; 22023 event; 54000 payload too long, or too many
  * signals kept; 42704, 42501 about the gid; 55000 no workflow, or not
- * running any more.
+ * running any more, or called by its own function.
  */
 Datum
 dtm_sql_signal(PG_FUNCTION_ARGS)

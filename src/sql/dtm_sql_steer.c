@@ -25,6 +25,7 @@
 #include "dtm_sql.h"
 #include "dtm_state.h"
 #include "dtm_wake.h"
+#include "dtm_workflow.h"
 
 PG_FUNCTION_INFO_V1(dtm_sql_submit);
 PG_FUNCTION_INFO_V1(dtm_sql_abort);
@@ -62,6 +63,7 @@ static void
 lock_own(const char *gid, bool with_body, DtmFound *found)
 {
 	dtm_sql_find_own(gid, with_body, found);
+	dtm_workflow_refuse_itself(found->id);
 
 	/* it may finish between the look and the lock */
 	if (!dtm_status_is_final(found->status) && !dtm_store_lock(found->id, found))
@@ -185,7 +187,8 @@ dtm_sql_submit(PG_FUNCTION_ARGS)
 /*
  * dtm_abort(gid, reason) - gives a prepared transaction up: a msg has failed
  * at once, a tcc or xa is aborting.  Returns the status.  No effect on one
- * that is aborting; 55000 in any other status; 22004, 42704, 42501.
+ * that is aborting; 55000 in any other status, or by the function of that
+ * workflow; 22004, 42704, 42501.
  */
 Datum
 dtm_sql_abort(PG_FUNCTION_ARGS)
@@ -218,7 +221,7 @@ dtm_sql_retry(PG_FUNCTION_ARGS)
 /*
  * dtm_stop(gid, reason) - failed, and nothing more is called, compensations
  * neither.  Returns the status.  No effect on one that has failed already;
- * 55000 when it succeeded; 42704, 42501.
+ * 55000 when it succeeded, or by the function of that workflow; 42704, 42501.
  */
 Datum
 dtm_sql_stop(PG_FUNCTION_ARGS)

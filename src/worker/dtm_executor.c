@@ -14,6 +14,8 @@
  */
 #include "postgres.h"
 
+#include <dlfcn.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
@@ -52,11 +54,14 @@
 
 #define IDLE_MS 10000          /* then it leaves */
 #define START_TIMEOUT_MS 15000 /* a registered executor that does not come */
+#define GRACE_MS 2000          /* for a function to end that was cancelled at its time-out */
 
 DtmCallContext dtm_call_context = {NULL, NULL, NULL, NULL};
 
 static DtmDatabaseSlot *db = NULL;
 static int my_number = -1;
+static TimeoutId last_timeout;
+static volatile sig_atomic_t overdue = false;
 
 /* ---- starting executors (coordinator) ---- */
 
@@ -178,7 +183,16 @@ executor_exit(int code, Datum arg)
 		for (int i = 0; i < DTM_MAX_TASKS; i++)
 		{
 			if (db->tasks[i].state == DTM_TASK_RUNNING && db->tasks[i].executor == my_number)
-				finish_task(&db->tasks[i], DTM_OUTCOME_ERROR, "the executor was ended");
+				finish_task(&db->tasks[i], DTM_OUTCOME_ERROR,
+							overdue ? "did not end when it was cancelled (request_timeout)"
+									: "the executor was ended");
+		}
+
+		/* who took it for idle sees to another one */
+		for (int i = 0; i < DTM_MAX_COORDINATORS; i++)
+		{
+			if (db->coordinators[i].pid != 0)
+				dtm_shmem_wake(db->coordinators[i].proc);
 		}
 	}
 	LWLockRelease(dtm_shared->lock);
@@ -486,16 +500,29 @@ record_run(const DtmTask *task, MemoryContext context, ErrorData **error)
 		return false;
 	PG_TRY();
 	{
-		goes_on = dtm_workflow_record();
+		goes_on = dtm_workflow_record((*error)->sqlerrcode);
 	}
 	PG_CATCH();
 	{
 		*error = recover(context);
-		goes_on = dtm_workflow_met_lock();
+		goes_on = dtm_workflow_met_lock((*error)->sqlerrcode);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	return goes_on;
+}
+
+/*
+ * A function that catches query_canceled goes on after its time-out, and with
+ * a few of them nothing else would be run: then the process ends under it.
+ */
+static void
+end_under_it(void)
+{
+	overdue = true;
+	ProcDiePending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
 }
 
 static void
@@ -515,10 +542,15 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	{
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+
+		/* the barrier and the end are written, also where reading is the default */
+		XactReadOnly = false;
 		PushActiveSnapshot(GetTransactionSnapshot());
 		enable_timeout_after(STATEMENT_TIMEOUT, task.timeout_ms);
+		enable_timeout_after(last_timeout, Min(task.timeout_ms, INT_MAX - GRACE_MS) + GRACE_MS);
 		run_in_transaction(&task, context);
 		disable_timeout(STATEMENT_TIMEOUT, false);
+		disable_timeout(last_timeout, false);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 
@@ -560,6 +592,17 @@ run_task(DtmTask *shared_task, MemoryContext context)
 	pg_atomic_fetch_add_u64(&db->executors[my_number].calls, 1);
 }
 
+/*
+ * Has a function brought in something that keeps what nobody can take back
+ * from outside?  A connection of dblink stays open when its transaction ends,
+ * and whoever is served next could use it by its name, as whom it was made.
+ */
+static bool
+is_stained(void)
+{
+	return dlsym(RTLD_DEFAULT, "dblink_connect") != NULL;
+}
+
 void
 dtm_executor_main(Datum arg)
 {
@@ -585,6 +628,7 @@ dtm_executor_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(db->dboid, InvalidOid, 0);
 	context = AllocSetContextCreate(TopMemoryContext, "dtm executor", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
+	last_timeout = RegisterTimeout(USER_TIMEOUT, end_under_it);
 	pgstat_report_appname("dtm_pg executor");
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 	wait_event = dtm_wait_event("DtmExecutorMain");
@@ -612,6 +656,8 @@ dtm_executor_main(Datum arg)
 			}
 			else
 				run_task(task, context);
+			if (is_stained())
+				proc_exit(0);
 			MemoryContextReset(context);
 			idle_since = GetCurrentTimestamp();
 			continue;

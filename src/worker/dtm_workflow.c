@@ -301,19 +301,31 @@ record_step(const DtmFound *found, DtmTrans *trans)
 }
 
 bool
-dtm_workflow_record(void)
+dtm_workflow_met_lock(int sqlstate)
+{
+	return run.locking &&
+		(sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		 sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED);
+}
+
+bool
+dtm_workflow_record(int sqlstate)
 {
 	DtmFound found;
 	DtmTrans trans;
 	bool parked = false;
 
-	if (run.outdated || run.locking)
+	if (run.outdated || dtm_workflow_met_lock(sqlstate))
 		return true;
 	if (!run.ended)
 		return false;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+
+	/* whatever the defaults of the database are */
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (lock_unmoved(&found, &trans))
 	{
@@ -338,12 +350,6 @@ dtm_workflow_record(void)
 	return true;
 }
 
-bool
-dtm_workflow_met_lock(void)
-{
-	return run.locking;
-}
-
 void
 dtm_workflow_forget(void)
 {
@@ -351,6 +357,21 @@ dtm_workflow_forget(void)
 }
 
 /* ---- what the function calls ---- */
+
+void
+dtm_workflow_refuse_itself(int64 id)
+{
+	if (!run.running || run.id != id)
+		return;
+	if (run.ended)
+		raise_end();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the function of workflow \"%s\" cannot steer or signal its own workflow",
+					run.gid),
+			 errhint("dtm_fail() ends it with a rollback; a sql: step can call dtm_abort(), "
+					 "dtm_stop() and dtm_signal().")));
+}
 
 void
 dtm_workflow_next(const char *what, char id[DTM_STEP_ID_LEN])

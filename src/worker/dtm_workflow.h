@@ -45,13 +45,13 @@ extern void dtm_workflow_begin(const DtmTask *task, MemoryContext context, DtmWo
 extern void dtm_workflow_end(const DtmTask *task, Jsonb *result);
 
 /*
- * After a run whose transaction was aborted: true when that is not an error
- * of the function.  Records, in a transaction of its own, the step that it
- * asked for, or parks the workflow.  Throws; when that was because of a lock
- * on the workflow's row, it says so.
+ * After a run whose transaction was aborted by that error: true when it is
+ * not one of the function.  Records, in a transaction of its own, the step
+ * that it asked for, or parks the workflow.  Throws; the second one says
+ * whether that was because somebody else had the workflow's row locked.
  */
-extern bool dtm_workflow_record(void);
-extern bool dtm_workflow_met_lock(void);
+extern bool dtm_workflow_record(int sqlstate);
+extern bool dtm_workflow_met_lock(int sqlstate);
 
 /* No run is going on any more. */
 extern void dtm_workflow_forget(void);
@@ -74,6 +74,13 @@ typedef enum DtmStepFound
  * run has ended already, though a handler of the function went on.
  */
 extern void dtm_workflow_next(const char *what, char id[DTM_STEP_ID_LEN]);
+
+/*
+ * 55000 when this is the run of that very workflow: what its function does to
+ * the row would be undone with each run that waits, and be in the way of the
+ * one that ends.
+ */
+extern void dtm_workflow_refuse_itself(int64 id);
 
 /*
  * Look the next step up.  Does not return when it waits.

@@ -335,6 +335,35 @@ SELECT wf.refused($$SELECT dtm_signal('wf-many', 'approved', to_jsonb(repeat('y'
 SELECT dtm_stop('wf-many', 'over'), (SELECT count(*) FROM dtm.signal);
 SELECT wf.refused($$SELECT dtm_signal('wf-many', 'other')$$);
 
+-- a function cannot steer its own workflow, or it would undo that with each run; a step can
+CREATE FUNCTION itself(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	me text := dtm_context() ->> 'gid';
+	answers jsonb := '[]';
+	statement text;
+BEGIN
+	PERFORM dtm_call('sql:act', '{"n": 1}', 'sql:undo');
+	FOREACH statement IN ARRAY ARRAY['dtm_abort(%L)', 'dtm_stop(%L)', 'dtm_submit(%L)', 'dtm_signal(%L, ''e'')'] LOOP
+		BEGIN
+			EXECUTE 'SELECT ' || format(statement, me);
+			answers := answers || to_jsonb('ACCEPTED: ' || statement);
+		EXCEPTION WHEN OTHERS THEN
+			answers := answers || to_jsonb(SQLSTATE || ': ' || SQLERRM);
+		END;
+	END LOOP;
+	IF data ? 'step' THEN
+		PERFORM dtm_call('sql:abort_own');
+	END IF;
+	RETURN answers;
+END $$;
+CREATE FUNCTION abort_own(p jsonb) RETURNS void LANGUAGE sql AS $$ SELECT dtm_abort(dtm_context() ->> 'gid', 'a step says so') $$;
+SELECT dtm_workflow_submit('itself', gid => 'wf-itself');
+SELECT dtm_wait('wf-itself'), jsonb_array_elements_text(dtm_result('wf-itself'));
+SELECT dtm_workflow_submit('itself', '{"step": 1}', gid => 'wf-itself-step');
+SELECT dtm_wait('wf-itself-step');
+SELECT rollback_reason FROM dtm.transactions WHERE gid = 'wf-itself-step';
+SELECT wf.said();
+
 -- a function that takes other steps than last time is stopped, and goes on once it is mended
 CREATE FUNCTION changes(data jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN

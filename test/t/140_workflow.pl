@@ -381,6 +381,51 @@ wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'killed-%
 is(value(q{SELECT string_agg(what || ' ' || n, ', ' ORDER BY what) FROM (SELECT what, count(*) AS n FROM ledger WHERE gid LIKE 'killed-%' GROUP BY what) AS s}),
 	'act 40, end 27, unact 13', 'with each effect once');
 
+# what a function leaves in the session of an executor is not there for another role
+value(<<'END');
+CREATE EXTENSION dblink;
+CREATE ROLE eve;
+SELECT dtm_grant('eve');
+CREATE FUNCTION opens(p jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM public.dblink_connect('left', format('host=%s port=%s dbname=postgres', split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port')));
+	PERFORM pg_sleep(0.1);
+END $$;
+CREATE FUNCTION finds(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM pg_sleep(0.05);
+	RETURN (SELECT to_jsonb(who) FROM public.dblink('left', 'SELECT session_user::text') AS d (who text));
+EXCEPTION WHEN OTHERS THEN
+	RETURN to_jsonb(SQLSTATE);
+END $$;
+END
+value(q{SELECT dtm_workflow_submit('opens', gid => 'opens-' || n) FROM generate_series(1, 4) AS n});
+wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'opens-%' AND status = 'succeed'}, '4', name => 'connections are opened');
+value(q{SET ROLE eve; SELECT dtm_workflow_submit('finds', gid => 'finds-' || n) FROM generate_series(1, 8) AS n});
+wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'finds-%' AND status = 'succeed'}, '8', name => 'another role has looked for them');
+is(value(q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'finds-%' AND result = '"postgres"'}), '0', 'and finds none');
+
+# a function that takes its time-out for an error of its own does not keep the executor
+value(<<'END');
+CREATE FUNCTION hogs(p jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	LOOP
+		BEGIN
+			LOOP PERFORM pg_sleep(0.01); END LOOP;
+		EXCEPTION WHEN query_canceled THEN NULL;
+		END;
+	END LOOP;
+END $$;
+END
+value(q{SELECT dtm_workflow_submit('hogs', gid => 'hogs-' || n, request_timeout => '0.2 s', retry_limit => 0) FROM generate_series(1, 8) AS n});
+wait_for($node, q{SELECT count(*) FROM dtm.transactions WHERE gid LIKE 'hogs-%' AND status = 'failed'}, '8', name => 'functions that cannot be cancelled are ended');
+like(value(q{SELECT last_error FROM dtm.branches WHERE gid = 'hogs-8'}), qr/did not end when it was cancelled/, 'and it is said why');
+
+# a database that reads by default: the executors write all the same
+value(q{ALTER DATABASE postgres SET default_transaction_read_only = on});
+value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'dtm_pg executor'});
+value(q{BEGIN READ WRITE; SELECT dtm_workflow_submit('many', '{"n": 1}', 'reading'); COMMIT});
+wait_status($node, 'reading', 'succeed');
+is(ledger('reading'), 'act end', 'where transactions are read-only by default');
+value(q{BEGIN READ WRITE; ALTER DATABASE postgres RESET default_transaction_read_only; COMMIT});
+
 is(value(q{SELECT count(*) FROM dtm.live}), '0', 'nothing is left unfinished');
 $node->stop;
 done_testing();
