@@ -438,7 +438,7 @@ decide(DtmCoordinator *c, void *arg)
 		memset(&call, 0, sizeof(call));
 		call.kind = DTM_PQ_FINISH;
 		call.xid = xid;
-		if (dtm_store_find(gid, false, &found))
+		if (dtm_store_find(gid, false, &found) && found.type == DTM_TYPE_XA)
 		{
 			if (found.status != DTM_STATUS_SUCCEED)
 				continue;
