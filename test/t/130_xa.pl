@@ -283,6 +283,8 @@ is($node->safe_psql('postgres', 'SHOW max_prepared_transactions'), '0', 'here it
 $node->safe_psql('postgres', q{CREATE SERVER closed FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1', dbname 'x');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER closed});
 refused(q{SELECT dtm_xa_exec('closed', 'SELECT 1')}, qr/08001: could not connect to server "closed"\nDETAIL:  .*refused/, 'nobody listens');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM dtm.xa_server AS x JOIN pg_foreign_server AS s ON s.oid = x.server WHERE srvname = 'closed'}),
+	'0', 'and nothing is looked for there');
 
 # --------------------------------------------------------------- privileges
 $remote->safe_psql('bank', q{CREATE ROLE ann LOGIN PASSWORD 'secret'; GRANT ALL ON accounts TO ann});
