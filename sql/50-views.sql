@@ -188,8 +188,14 @@ WHERE (l.parked OR l.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.curren
 	AND dtm.may_see(t.owner)
 UNION ALL
 SELECT NULL, 'xa', NULL, s.role::regrole, s.since, s.next_try_at,
-	pg_catalog.format('server %I cannot be asked for what a crash may have left prepared there: %s', coalesce(f.srvname, s.server::text), s.problem),
-	pg_catalog.format('-- mend server %I or the user mapping of %s; it is asked again by itself', coalesce(f.srvname, s.server::text), s.role::regrole)
+	CASE WHEN pg_catalog.starts_with(s.problem, '"dtmxa-')
+		THEN pg_catalog.format('server %I holds a prepared transaction that nobody ends: %s', coalesce(f.srvname, s.server::text), s.problem)
+		ELSE pg_catalog.format('server %I cannot be asked for what a crash may have left prepared there: %s', coalesce(f.srvname, s.server::text), s.problem)
+	END,
+	CASE WHEN pg_catalog.starts_with(s.problem, '"dtmxa-')
+		THEN pg_catalog.format('-- on server %I: ROLLBACK PREPARED or COMMIT PREPARED, as its other branches ended', coalesce(f.srvname, s.server::text))
+		ELSE pg_catalog.format('-- mend server %I or the user mapping of %s; it is asked again by itself', coalesce(f.srvname, s.server::text), s.role::regrole)
+	END
 FROM dtm.xa_server AS s
 	LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid OPERATOR(pg_catalog.=) s.server
 WHERE s.failures OPERATOR(pg_catalog.>=) coalesce(pg_catalog.current_setting('dtm.alert_retry_limit', true)::integer, 3)

@@ -20,8 +20,8 @@
 void
 dtm_xa_prefix(uint64_t system_identifier, uint32_t database, char out[DTM_XA_PREFIX_SIZE])
 {
-	snprintf(out, DTM_XA_PREFIX_SIZE, "dtmxa-%016" PRIx64 "-%" PRIu32 "-", system_identifier,
-			 database);
+	snprintf(out, DTM_XA_PREFIX_SIZE, DTM_XA_GID_START "%016" PRIx64 "-%" PRIu32 "-",
+			 system_identifier, database);
 }
 
 void

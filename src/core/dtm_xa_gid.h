@@ -18,7 +18,8 @@
 
 #include "dtm_types.h"
 
-#define DTM_XA_PREFIX_SIZE 40 /* with the NUL behind it */
+#define DTM_XA_GID_START "dtmxa-" /* no gid that a user chooses begins so */
+#define DTM_XA_PREFIX_SIZE 40     /* with the NUL behind it */
 #define DTM_XA_GID_SIZE 66
 #define DTM_XA_XID_SIZE 76
 

@@ -157,6 +157,11 @@ append_begin(Sql *sql, const DtmPqConnection *connection)
 	sql_number(sql, "SET LOCAL idle_in_transaction_session_timeout = ",
 			   connection->entry->timeout_ms + (int64_t) IDLE_IN_TRANSACTION_MS, "; ");
 	sql_number(sql, "SET LOCAL statement_timeout = ", left_ms(connection), "; ");
+
+	/* when it has answered we write that it is done: a crash there must not take it back */
+	sql_append(sql,
+			   "SELECT pg_catalog.set_config('synchronous_commit', 'local', true) WHERE "
+			   "pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'; ");
 }
 
 /*

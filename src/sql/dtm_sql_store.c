@@ -23,6 +23,7 @@
 #include "dtm_shmem.h"
 #include "dtm_sql.h"
 #include "dtm_wake.h"
+#include "dtm_xa_gid.h"
 
 char *
 dtm_sql_new_gid(void)
@@ -148,6 +149,14 @@ check_gid(const char *gid)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", problem),
 				 errhint("A gid has 1 to %d bytes and no control characters; leave it out to get a new one.",
 						 DTM_MAX_GID_LEN)));
+
+	/* a row by such a name tells the sweep what to do with what a session left prepared */
+	if (strncmp(gid, DTM_XA_GID_START, strlen(DTM_XA_GID_START)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("gid must not begin with \"%s\"", DTM_XA_GID_START),
+				 errhint(
+					 "Such names are kept for the transactions of dtm_xa_exec(); leave it out to get a new one.")));
 }
 
 /* One of those that are delivered one after the other: neither delayed nor prepared. */

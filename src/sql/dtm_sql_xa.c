@@ -333,6 +333,30 @@ give_up(DtmXaConnection *x, int code, const char *message)
 	ereport(ERROR, (errcode(code), errmsg("%s", message), errcontext("on server \"%s\"", x->name)));
 }
 
+/*
+ * We speak UTF-8 and read ISO dates.  The error takes such a SET back, with
+ * the savepoint or the transaction.
+ */
+static void
+check_session(DtmXaConnection *x)
+{
+	const char *encoding = PQparameterStatus(x->conn, "client_encoding");
+	const char *style = PQparameterStatus(x->conn, "DateStyle");
+	const char *changed = NULL;
+
+	if (encoding != NULL && strcmp(encoding, "UTF8") != 0)
+		changed = "client_encoding";
+	else if (style != NULL && strncmp(style, "ISO", 3) != 0)
+		changed = "datestyle";
+	if (changed != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("\"statement\" must not change %s", changed),
+				 errhint(
+					 "Statements and rows are passed as UTF8 and with ISO dates; use to_char() for another form."),
+				 errcontext("on server \"%s\"", x->name)));
+}
+
 /* Send it, hand its rows on; the number of rows that it says. */
 static int64
 run(DtmXaConnection *x, const char *statement, const char *wire, int n, const char *const *params,
@@ -396,6 +420,7 @@ run(DtmXaConnection *x, const char *statement, const char *wire, int n, const ch
 	if (PQtransactionStatus(x->conn) != PQTRANS_INTRANS)
 		give_up(x, ERRCODE_INVALID_TRANSACTION_TERMINATION,
 				"the statement has ended the transaction");
+	check_session(x);
 	return count;
 }
 

@@ -52,6 +52,7 @@ typedef struct DtmXaConnection
 	int depth;                 /* nested transactions open there: 1 + savepoints */
 	int work_depth;            /* outermost level with work that is still there; 0 = none */
 	bool changing;             /* a command that changes depth was sent, and not answered yet */
+	bool noted;                /* the tables know that something may become prepared there */
 	bool lost;                 /* the connection broke, and the work with it */
 	int64 trans;               /* of the row with this branch, once PREPARING */
 	char xid[DTM_XA_XID_SIZE]; /* once PREPARING */

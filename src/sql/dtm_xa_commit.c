@@ -73,7 +73,7 @@ forget(DtmXaConnection *x)
 {
 	x->phase = DTM_XA_UNUSED;
 	x->depth = x->work_depth = 0;
-	x->changing = x->lost = false;
+	x->changing = x->noted = x->lost = false;
 	x->xid[0] = '\0';
 }
 

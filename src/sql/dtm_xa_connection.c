@@ -527,12 +527,18 @@ dtm_xa_open(const char *server)
 				 errhint("Roll back; what was done there is gone.")));
 	if (x->phase == DTM_XA_UNUSED)
 	{
-		note_server(foreign);
 		strlcpy(x->name, foreign->name, sizeof(x->name));
 		dtm_xa_use(x);
 		x->phase = DTM_XA_OPEN;
 		x->changing = true;
 		begin(x, foreign);
+	}
+
+	/* not before it has answered: where nobody can go, nothing is to be looked for */
+	if (!x->noted)
+	{
+		note_server(foreign);
+		x->noted = true;
 	}
 	follow_savepoints(x);
 	if (x->work_depth == 0 || x->work_depth > x->depth)

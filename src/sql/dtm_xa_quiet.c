@@ -107,6 +107,10 @@ dtm_xa_quiet_answer(PGconn *conn, int64 deadline_ms)
 		PQclear(result);
 		if (PQstatus(conn) != CONNECTION_OK)
 			return DTM_XA_QUIET_LOST;
+
+		/* rows that keep coming: nobody waits for the last one */
+		if (status == PGRES_SINGLE_TUPLE && dtm_xa_clock_ms() > deadline_ms)
+			return DTM_XA_QUIET_LOST;
 	}
 	return PQstatus(conn) == CONNECTION_OK ? answer : DTM_XA_QUIET_LOST;
 }
@@ -177,6 +181,25 @@ cancel(PGconn *conn, int64 deadline_ms)
 	PQfinish(other);
 }
 
+/* Throw away what has come; true when that was all of the answer. */
+static bool
+is_answered(PGconn *conn)
+{
+	(void) PQconsumeInput(conn);
+	while (!PQisBusy(conn))
+	{
+		PGresult *result = PQgetResult(conn);
+		ExecStatusType status = PQresultStatus(result);
+
+		PQclear(result);
+		if (result == NULL)
+			return true;
+		if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
+			return false;
+	}
+	return false;
+}
+
 bool
 dtm_xa_quiet_settle(PGconn *conn, int64 deadline_ms)
 {
@@ -185,11 +208,11 @@ dtm_xa_quiet_settle(PGconn *conn, int64 deadline_ms)
 	if (PQtransactionStatus(conn) == PQTRANS_ACTIVE)
 	{
 		/*
-		 * It may be an answer that nobody has read, or a long query.  What
-		 * closing the connection would leave running there keeps its locks.
+		 * It may be an answer that nobody has read, or a long query, maybe in
+		 * the middle of its rows.  What closing the connection would leave
+		 * running there keeps its locks.
 		 */
-		(void) PQconsumeInput(conn);
-		if (PQisBusy(conn))
+		if (!is_answered(conn))
 			cancel(conn, deadline_ms);
 	}
 	return dtm_xa_quiet_answer(conn, deadline_ms) != DTM_XA_QUIET_LOST &&

@@ -14,7 +14,9 @@
  *	 row that succeeded				COMMIT PREPARED
  *	 row that failed				dtm_stop() has left it to a person
  *	 no row, and not committed		ROLLBACK PREPARED
- *	 no row, but committed			somebody has stopped and purged it: left alone
+ *	 no row, but committed			somebody has stopped and purged it, or a failover has
+ *									given its number out again: left to a person
+ *	 local transaction to come		of a copy of this database, or lost in a failover: so, too
  *
  * The order matters: first the list, then whether the transaction is in
  * progress, then the row, each as of a later moment than the one before.
@@ -372,18 +374,22 @@ dtm_xa_sweep(DtmCoordinator *c)
 	}
 }
 
-/* Of the local transaction that gave a name: may it still be in progress? */
+/*
+ * One that has not begun here is of a copy of this database that went on, or
+ * of the server that this one was a standby of: only a person can know.
+ */
+static bool
+is_to_come(uint64 local_xid)
+{
+	return local_xid >= U64FromFullTransactionId(ReadNextFullTransactionId());
+}
+
+/* Of the local transaction that gave a name: is it still in progress? */
 static bool
 is_in_progress(uint64 local_xid)
 {
 	uint64 next = U64FromFullTransactionId(ReadNextFullTransactionId());
 
-	/*
-	 * One that has not begun here is of a copy of this database that went
-	 * on; until we have come that far, that one may know more about it.
-	 */
-	if (local_xid >= next)
-		return true;
 	if (next - local_xid > PG_INT32_MAX / 2)
 		return false;
 	return TransactionIdIsInProgress((TransactionId) local_xid);
@@ -404,6 +410,14 @@ has_committed(uint64 local_xid)
 	call->args[0].isnull = false;
 	status = pg_xact_status(call);
 	return !call->isnull && strcmp(TextDatumGetCString(status), "committed") == 0;
+}
+
+/* It holds locks there, and nobody here can end it: dtm.stuck must say so. */
+static void
+leave_to_person(Look *look, const char *xid)
+{
+	note_problem(look, psprintf("\"%s\" is of no transaction that is known here", xid));
+	look->clean = false;
 }
 
 typedef struct Listed
@@ -430,6 +444,11 @@ decide(DtmCoordinator *c, void *arg)
 
 		if (!dtm_xa_xid_parse(c->xa_sweep->prefix, xid, gid, &local_xid))
 			continue;
+		if (is_to_come(local_xid))
+		{
+			leave_to_person(look, xid);
+			continue;
+		}
 		if (is_in_progress(local_xid))
 		{
 			look->again = look->again || local_xid < look->horizon;
@@ -438,14 +457,17 @@ decide(DtmCoordinator *c, void *arg)
 		memset(&call, 0, sizeof(call));
 		call.kind = DTM_PQ_FINISH;
 		call.xid = xid;
-		if (dtm_store_find(gid, false, &found))
+		if (dtm_store_find(gid, false, &found) && found.type == DTM_TYPE_XA)
 		{
 			if (found.status != DTM_STATUS_SUCCEED)
 				continue;
 			call.commit = true;
 		}
 		else if (has_committed(local_xid))
+		{
+			leave_to_person(look, xid);
 			continue;
+		}
 		start_call(c, look, foreign, &call);
 		ereport(LOG,
 				(errmsg("dtm_pg %s \"%s\" on server \"%s\": its session ended before it could",

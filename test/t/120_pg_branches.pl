@@ -158,6 +158,22 @@ is($far->safe_psql('postgres', "SELECT string_agg(op || ' ' || reason, ', ' ORDE
 	'action compensate, compensate compensate', 'rows of an empty compensation are committed');
 
 # what did not run behind the barrier there is undone there nevertheless, and once
+# what is recorded as done here must be durable there, whatever the default is there
+far_value('CREATE FUNCTION commits_how(p jsonb) RETURNS void LANGUAGE sql AS $$'
+	  . " SELECT public.note(p, current_setting('synchronous_commit')) \$\$");
+for my $setting ([ 'off', 'local' ], [ 'remote_apply', 'remote_apply' ])
+{
+	my ($default, $used) = @$setting;
+
+	far_value("ALTER DATABASE postgres SET synchronous_commit = $default");
+	far_value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dtm_pg'});
+	submit("flushed-$default", ['"Far"/commits_how']);
+	wait_status($node, "flushed-$default", 'succeed');
+	is(far_ledger("flushed-$default"), $used, "synchronous_commit = $default there: $used");
+}
+far_value('ALTER DATABASE postgres RESET synchronous_commit');
+far_value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dtm_pg'});
+
 value('CREATE FUNCTION local_act(p jsonb) RETURNS void LANGUAGE sql AS $$ SELECT $$');
 submit('elsewhere', [
 	{ action => 'sql:local_act', compensate => 'pg://near/undo', payload => { gid => 'elsewhere' } },

@@ -225,6 +225,17 @@ is($xa->shop('SELECT quantity FROM stock'), '98', 'rolled back');
 });
 is($err . $xa->shop('SELECT quantity FROM stock'), '97', 'a cancelled statement that is caught leaves the work before it');
 
+# in the middle of rows that keep coming
+($out, $err) = $xa->sql(q{SET statement_timeout = '700ms'; BEGIN;
+	SELECT dtm_xa_exec('shop', 'UPDATE stock SET sold = sold + 1000');
+	SAVEPOINT s;
+	SELECT dtm_xa_exec('shop', 'SELECT 1 FROM generate_series(1, 10000) AS a, generate_series(1, 1000000) AS b');
+	ROLLBACK TO s;
+	SELECT dtm_xa_exec('shop', 'UPDATE stock SET sold = sold - 1000');
+	COMMIT}, on_error_stop => 0);
+like($err, qr/canceling statement due to statement timeout/, 'cancelled in the middle of rows');
+unlike($err, qr/08006/, 'leaves the connection as it was');
+
 # a server that hangs: nothing answers, not even a connection
 my $postmaster = $remote->{_pid};
 $session->query(q{BEGIN; SELECT dtm_xa_exec('bank', 'UPDATE accounts SET balance = 3'); SET LOCAL statement_timeout = '200ms'});
@@ -272,6 +283,8 @@ is($node->safe_psql('postgres', 'SHOW max_prepared_transactions'), '0', 'here it
 $node->safe_psql('postgres', q{CREATE SERVER closed FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1', dbname 'x');
 	CREATE USER MAPPING FOR CURRENT_USER SERVER closed});
 refused(q{SELECT dtm_xa_exec('closed', 'SELECT 1')}, qr/08001: could not connect to server "closed"\nDETAIL:  .*refused/, 'nobody listens');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM dtm.xa_server AS x JOIN pg_foreign_server AS s ON s.oid = x.server WHERE srvname = 'closed'}),
+	'0', 'and nothing is looked for there');
 
 # --------------------------------------------------------------- privileges
 $remote->safe_psql('bank', q{CREATE ROLE ann LOGIN PASSWORD 'secret'; GRANT ALL ON accounts TO ann});
@@ -327,6 +340,24 @@ $xa->quiet('sql: branch');
 # xa:// is for these transactions alone
 refused(q{SELECT dtm_saga_submit('[{"action": "xa://bank"}]')}, qr/0A000|22023/, 'xa:// cannot be submitted');
 refused(q{SELECT dtm_xa_register(dtm_xa_begin(), '01', 'xa://bank')}, qr/0A000|22023/, 'nor registered');
+
+# nor is such a name for anybody else: the sweep goes by them
+for my $submit (q{dtm_saga_submit('[{"action": "sql:pay_later"}]', 'GID')}, q{dtm_msg_submit('[{"action": "sql:pay_later"}]', gid => 'GID')},
+	q{dtm_xa_begin('GID')}, q{dtm_workflow_submit('pay_later', '{}', 'GID')})
+{
+	my $sql = $submit =~ s/GID/dtmxa-0000000000000001-5-0000000000000002-00000003/r;
+
+	refused("SELECT $sql", qr/22023: gid must not begin with "dtmxa-"/, $submit =~ s/\(.*//r . ' with such a gid');
+}
+
+# settings without which rows and parameters would be misread
+for my $setting ('client_encoding = latin1', 'datestyle = german')
+{
+	($out, $err) = $xa->sql(qq{BEGIN; SELECT dtm_xa_exec('shop', 'SELECT 1'); SAVEPOINT s; SELECT dtm_xa_exec('shop', 'SET $setting'); ROLLBACK TO s;
+		SELECT dtm_xa_query('shop', 'WITH x AS (INSERT INTO orders SELECT 60 WHERE false) SELECT date ''2024-03-04'' AS d, length(''é'') AS l'); ROLLBACK}, on_error_stop => 0);
+	like($err, qr/0A000: "statement" must not change/, "SET $setting is refused");
+	is($out, qq(1\n{"d": "2024-03-04", "l": 1}), 'and is taken back');
+}
 
 # a database of another encoding: the wire is UTF-8
 $node->safe_psql('postgres', q{CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0});

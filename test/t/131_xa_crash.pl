@@ -311,6 +311,26 @@ immediate_stop_start($node);
 $remote->safe_psql('shop', "ROLLBACK PREPARED 'mine'");
 $remote->safe_psql('shop', "ROLLBACK PREPARED 'dtmxa-0000000000000000-5-0000000000000001-00000000-01'");
 
+# what nobody here can know the end of is shown: a failover may have lost it, or given its number out again
+{
+	my $prefix = $node->safe_psql('postgres', q{SELECT 'dtmxa-' || lpad(to_hex(system_identifier), 16, '0') || '-' || (SELECT oid FROM pg_database WHERE datname = current_database())
+		FROM pg_control_system()});
+	my $past = $node->safe_psql('postgres', q{SELECT pg_current_xact_id()});
+
+	for my $xid ($past, $past + 1000000)
+	{
+		my $name = sprintf('%s-%016x-0a0b0c0d-01', $prefix, $xid);
+
+		$remote->safe_psql('bank', "BEGIN; INSERT INTO payments VALUES (999, 1); PREPARE TRANSACTION '$name'");
+		immediate_stop_start($node);
+		wait_for($node, q{SELECT reason FROM dtm.stuck}, qq(server bank holds a prepared transaction that nobody ends: "$name" is of no transaction that is known here),
+			name => 'shown');
+		is($xa->prepared, '1', 'and left alone');
+		$remote->safe_psql('bank', "ROLLBACK PREPARED '$name'");
+		wait_for($node, q{SELECT count(*) FROM dtm.stuck}, '0', name => 'until a person has ended it');
+	}
+}
+
 # a server that is dropped is forgotten, one whose mapping is dropped with nothing left, too
 $node->safe_psql('postgres', 'DROP SERVER shop CASCADE');
 immediate_stop_start($node);
