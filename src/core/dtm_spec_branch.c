@@ -165,11 +165,12 @@ bool
 dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len)
 {
 	DtmBranch *branch = builder->trans.branches;
-	DtmHeaderList *headers = &builder->extra[0].headers;
+	DtmHeaderList *headers;
 	DtmRc rc;
 
 	if (builder->error.code != DTM_SPEC_OK)
-		return false;
+		return false; /* perhaps before there was a branch */
+	headers = &builder->extra[0].headers;
 	if (builder->trans.type == DTM_TYPE_WORKFLOW)
 	{
 		headers = &builder->headers;
