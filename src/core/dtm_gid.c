@@ -88,3 +88,32 @@ dtm_gid_make(uint64_t unix_ms, const unsigned char random[10], char out[23])
 	}
 	out[GID_TIME_CHARS + GID_RANDOM_CHARS] = '\0';
 }
+
+/*
+ * Within a millisecond the random part is a number that grows, by a random
+ * step: the next gid stays as hard to guess as one can wish, and 2^40 of
+ * them fit before a carry borrows a millisecond of the future.
+ */
+void
+dtm_gid_next(DtmGidLast *last, uint64_t unix_ms, const unsigned char random[10], char out[23])
+{
+	unsigned carry = unix_ms <= last->unix_ms;
+
+	if (carry == 0)
+	{
+		last->unix_ms = unix_ms;
+		for (int i = 0; i < GID_RANDOM_BYTES; i++)
+			last->random[i] = random[i];
+	}
+	else
+	{
+		for (int i = GID_RANDOM_BYTES - 1; i >= 0; i--)
+		{
+			carry += (unsigned) last->random[i] + (i >= GID_RANDOM_BYTES / 2 ? random[i] : 0);
+			last->random[i] = (unsigned char) carry;
+			carry >>= 8;
+		}
+		last->unix_ms += carry;
+	}
+	dtm_gid_make(last->unix_ms, last->random, out);
+}

@@ -283,4 +283,18 @@ extern const char *dtm_gid_check(const char *gid, size_t len);
  */
 extern void dtm_gid_make(uint64_t unix_ms, const unsigned char random[10], char out[23]);
 
+/* The newest gid that a process has made; all zero when there is none yet. */
+typedef struct DtmGidLast
+{
+	uint64_t unix_ms;
+	unsigned char random[10];
+} DtmGidLast;
+
+/*
+ * As dtm_gid_make, and behind the newest one of this process in byte order,
+ * also within one millisecond and when the clock is set back.
+ */
+extern void
+dtm_gid_next(DtmGidLast *last, uint64_t unix_ms, const unsigned char random[10], char out[23]);
+
 #endif /* DTM_SPEC_H */

@@ -534,6 +534,8 @@ dtm_spec_check_target(DtmSpecBuilder *builder, int step, const char *field, DtmT
 	}
 	if (problem == NULL && target.scheme == DTM_SCHEME_XA)
 		problem = "has an unknown scheme"; /* for the branches that dtm_xa_exec makes */
+	if (problem == NULL && target.scheme == DTM_SCHEME_TOPIC)
+		problem = "is a topic, which only steps of messages can have";
 	if (problem != NULL || target.scheme > DTM_SCHEME_PG)
 		return refuse_target(builder, step, field, problem, value);
 	return true;

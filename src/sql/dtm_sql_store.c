@@ -28,6 +28,7 @@
 char *
 dtm_sql_new_gid(void)
 {
+	static DtmGidLast last;
 	unsigned char random[10];
 	char *gid = palloc(23);
 	TimestampTz now = GetCurrentTimestamp();
@@ -37,7 +38,7 @@ dtm_sql_new_gid(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate a gid: no random numbers")));
-	dtm_gid_make((uint64) ((now + epoch) / 1000), random, gid);
+	dtm_gid_next(&last, (uint64) ((now + epoch) / 1000), random, gid);
 	return gid;
 }
 

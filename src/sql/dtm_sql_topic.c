@@ -57,6 +57,8 @@ check_url(const char *url)
 
 	if (problem == NULL && target.scheme == DTM_SCHEME_XA)
 		problem = "has an unknown scheme";
+	if (problem == NULL && target.scheme == DTM_SCHEME_TOPIC)
+		problem = "is a topic, which cannot subscribe to another";
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -60,6 +60,39 @@ test_order(void)
 }
 
 static void
+test_next(void)
+{
+	static const unsigned char zero[10] = {0};
+	static const unsigned char full[10] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+	DtmGidLast last = {0};
+	char before[23] = "";
+	char gid[23];
+
+	/* the first one, and one of a later time, are just made */
+	dtm_gid_next(&last, 1000, full, before);
+	dtm_gid_make(1000, full, gid);
+	CHECK_STR(before, gid);
+	dtm_gid_next(&last, 2000, zero, before);
+	dtm_gid_make(2000, zero, gid);
+	CHECK_STR(before, gid);
+
+	/* in the same millisecond, and with a clock that goes back */
+	for (int i = 0; i < 5000; i++)
+	{
+		dtm_gid_next(&last, i < 2500 ? 2000 : 1500, i % 2 == 0 ? full : zero, gid);
+		CHECK(strcmp(before, gid) < 0);
+		memcpy(before, gid, sizeof(before));
+	}
+	CHECK_INT(last.unix_ms, 2000);
+
+	/* a number that is full carries into the time */
+	dtm_gid_next(&last, 3000, full, before);
+	dtm_gid_next(&last, 3000, zero, gid);
+	CHECK(strcmp(before, gid) < 0);
+	CHECK_INT(last.unix_ms, 3001);
+}
+
+static void
 test_rules(void)
 {
 	char longest[DTM_MAX_GID_LEN + 2];
@@ -83,6 +116,7 @@ main(void)
 {
 	test_make();
 	test_order();
+	test_next();
 	test_rules();
 	TEST_REPORT();
 }
