@@ -204,7 +204,7 @@ test_refused(void)
 	/* only a msg has topics */
 	builder = dtm_spec_begin(&memory.arena, DTM_TYPE_SAGA, &error);
 	CHECK(!dtm_steps_json(builder, saga, strlen(saga), &flags));
-	CHECK_INT(dtm_spec_error(builder)->code, DTM_SPEC_UNSUPPORTED);
+	CHECK_INT(dtm_spec_error(builder)->code, DTM_SPEC_INVALID);
 
 	builder = build("[{\"action\": \"http://a/\"}]");
 	CHECK(!dtm_spec_step_subscriber(builder, 0, "http://a/", 9));
