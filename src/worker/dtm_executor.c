@@ -549,10 +549,13 @@ run_task(DtmTask *shared_task, MemoryContext context)
 		enable_timeout_after(STATEMENT_TIMEOUT, task.timeout_ms);
 		enable_timeout_after(last_timeout, Min(task.timeout_ms, INT_MAX - GRACE_MS) + GRACE_MS);
 		run_in_transaction(&task, context);
+		PopActiveSnapshot();
+
+		/* the time holds for the commit as well: with dtm_xa_exec it waits for other servers */
+		CommitTransactionCommand();
 		disable_timeout(STATEMENT_TIMEOUT, false);
 		disable_timeout(last_timeout, false);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
+		QueryCancelPending = false;
 
 		/* the end of a workflow is a decision: nothing is confirmed that a crash takes back */
 		if (task.op == DTM_OP_WORKFLOW)

@@ -331,6 +331,21 @@ $remote->safe_psql('shop', "ROLLBACK PREPARED 'dtmxa-0000000000000000-5-00000000
 	}
 }
 
+# a sql: branch whose commit waits for a server that does not answer is given up after request_timeout, and done again
+$node->safe_psql('postgres', q{CREATE FUNCTION pay(p jsonb) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	INSERT INTO local VALUES ('pay');
+	PERFORM dtm_xa_exec('bank', 'INSERT INTO payments VALUES (777, 1)');
+END $$});
+$proxy->rule('PREPARE TRANSACTION', 'hold');
+$node->safe_psql('postgres', q{SELECT dtm_saga_submit('[{"action": "sql:pay"}]', gid => 'held')});
+wait_for($node, q{SELECT last_error FROM dtm.branches WHERE gid = 'held' AND op = 'action' AND attempts > 0},
+	'timed out after 1000 ms (request_timeout)', name => 'given up in its commit');
+$proxy->clear;
+wait_for($node, q{SELECT dtm_status('held')}, 'succeed', name => 'and done when the server answers');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM local WHERE note = 'pay'}) . $xa->bank('SELECT count(*) FROM payments WHERE order_no = 777'),
+	'11', 'once');
+$xa->quiet('a branch that uses dtm_xa_exec');
+
 # a server that is dropped is forgotten, one whose mapping is dropped with nothing left, too
 $node->safe_psql('postgres', 'DROP SERVER shop CASCADE');
 immediate_stop_start($node);
