@@ -280,7 +280,8 @@ SELECT s, outcome('SELECT ' || s) FROM unnest(ARRAY[
 	]) AS s;
 -- a payload that is none is no refusal: it is tried again
 SELECT dtm_saga_submit('[{"action": "sql:dtm_reserve_try", "payload": {"resource": "T", "quantity": "many"}}]', 'bad-payload', retry_limit => 0);
-SELECT dtm_wait('bad-payload'), regexp_replace(last_error, ' - .*', '') FROM dtm.branches WHERE gid = 'bad-payload' AND op = 'action';
+SELECT dtm_wait('bad-payload');
+SELECT regexp_replace(last_error, ' - .*', '') FROM dtm.branches WHERE gid = 'bad-payload' AND op = 'action';
 
 --
 -- Whose it is
