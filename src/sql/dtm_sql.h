@@ -18,6 +18,10 @@
 #include "dtm_spec.h"
 #include "dtm_store.h"
 
+/* A text argument that must not be NULL, by its name: 22004. */
+extern text *dtm_sql_required(FunctionCallInfo fcinfo, int n, const char *name);
+extern char *dtm_sql_required_string(FunctionCallInfo fcinfo, int n, const char *name);
+
 /* Numbers of the trailing arguments that every submit has, relative to the first. */
 enum
 {

@@ -33,6 +33,7 @@
 
 #include "dtm_barrier.h"
 #include "dtm_compat.h"
+#include "dtm_sql.h"
 #include "dtm_store.h"
 #include "dtm_url.h"
 
@@ -78,7 +79,6 @@ PG_FUNCTION_INFO_V1(dtm_sql_barrier_request);
 PG_FUNCTION_INFO_V1(dtm_sql_barrier_run);
 PG_FUNCTION_INFO_V1(dtm_sql_barrier_query_prepared);
 
-static void text_argument(FunctionCallInfo fcinfo, int argno, const char *name, char **value);
 static void check_field(const char *name, const char *value, size_t limit);
 static void check_call(const DtmBarrierCall *call);
 static void call_from_request(FunctionCallInfo fcinfo, DtmBarrierCall *call);
@@ -113,10 +113,10 @@ dtm_sql_barrier(PG_FUNCTION_ARGS)
 	char *op;
 	char *barrier_id = NULL;
 
-	text_argument(fcinfo, 0, "trans_type", &trans_type);
-	text_argument(fcinfo, 1, "gid", &gid);
-	text_argument(fcinfo, 2, "branch_id", &branch_id);
-	text_argument(fcinfo, 3, "op", &op);
+	trans_type = dtm_sql_required_string(fcinfo, 0, "trans_type");
+	gid = dtm_sql_required_string(fcinfo, 1, "gid");
+	branch_id = dtm_sql_required_string(fcinfo, 2, "branch_id");
+	op = dtm_sql_required_string(fcinfo, 3, "op");
 	call.trans_type = trans_type;
 	call.gid = gid;
 	call.branch_id = branch_id;
@@ -164,7 +164,7 @@ dtm_sql_barrier_run(PG_FUNCTION_ARGS)
 	int nvalues;
 
 	call_from_request(fcinfo, &call);
-	text_argument(fcinfo, 1, "statement", &statement);
+	statement = dtm_sql_required_string(fcinfo, 1, "statement");
 	if (statement[strspn(statement, " \t\r\n\f\v;")] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"statement\" is empty")));
@@ -226,15 +226,6 @@ dtm_sql_barrier_query_prepared(PG_FUNCTION_ARGS)
 					reason)));
 }
 
-static void
-text_argument(FunctionCallInfo fcinfo, int argno, const char *name, char **value)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"%s\" must not be NULL", name)));
-	*value = text_to_cstring(PG_GETARG_TEXT_PP(argno));
-}
-
 /* A value cut by its column would collide with another branch's row. */
 static void
 check_field(const char *name, const char *value, size_t limit)
@@ -272,7 +263,7 @@ call_from_request(FunctionCallInfo fcinfo, DtmBarrierCall *call)
 	char *request;
 	char *utf8;
 
-	text_argument(fcinfo, 0, "request", &request);
+	request = dtm_sql_required_string(fcinfo, 0, "request");
 	utf8 = pg_server_to_any(request, (int) strlen(request), PG_UTF8);
 	wrong = dtm_request_parse(utf8, strlen(utf8), parsed, &field);
 	if (wrong != NULL)

@@ -90,15 +90,6 @@ dtm_sql_xa_begin(PG_FUNCTION_ARGS)
 	return begin(fcinfo, "dtm_xa_begin()", DTM_TYPE_XA);
 }
 
-static text *
-required(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"%s\" must not be NULL", name)));
-	return PG_GETARG_TEXT_PP(n);
-}
-
 static void
 find(const char *gid, DtmTransType type, const char *begin_name, DtmFound *found)
 {
@@ -119,7 +110,7 @@ static void
 take_target(FunctionCallInfo fcinfo, int n, const char *field, DtmSpecBuilder *builder,
 			DtmRole role)
 {
-	text *url = required(fcinfo, n, field);
+	text *url = dtm_sql_required(fcinfo, n, field);
 	char *function;
 
 	dtm_sql_check(builder,
@@ -161,7 +152,7 @@ store(const char *gid, const DtmFound *found, const char *packed, size_t packed_
 static DtmSpecBuilder *
 begin_branch(FunctionCallInfo fcinfo, const char *what, DtmTransType type, DtmArena *arena)
 {
-	text *branch_id = required(fcinfo, 1, "branch_id");
+	text *branch_id = dtm_sql_required(fcinfo, 1, "branch_id");
 	DtmSpecError error;
 	DtmSpecBuilder *builder = dtm_spec_begin_growing(arena, type, &error);
 
@@ -187,7 +178,7 @@ Datum
 dtm_sql_tcc_register(PG_FUNCTION_ARGS)
 {
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
-	char *gid = text_to_cstring(required(fcinfo, 0, "gid"));
+	char *gid = dtm_sql_required_string(fcinfo, 0, "gid");
 	DtmSpecBuilder *builder = begin_branch(fcinfo, "dtm_tcc_register()", DTM_TYPE_TCC, &arena);
 	const char *packed;
 	size_t packed_len;
@@ -216,13 +207,13 @@ Datum
 dtm_sql_xa_register(PG_FUNCTION_ARGS)
 {
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
-	char *gid = text_to_cstring(required(fcinfo, 0, "gid"));
+	char *gid = dtm_sql_required_string(fcinfo, 0, "gid");
 	DtmSpecBuilder *builder = begin_branch(fcinfo, "dtm_xa_register()", DTM_TYPE_XA, &arena);
 	const char *packed;
 	size_t packed_len;
 	DtmFound found;
 
-	if (VARSIZE_ANY_EXHDR(required(fcinfo, 2, "url")) == 0)
+	if (VARSIZE_ANY_EXHDR(dtm_sql_required(fcinfo, 2, "url")) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"url\" must not be empty"),
 				 errhint("Give the URL of the service that commits the branch or rolls it back.")));

@@ -118,13 +118,8 @@ dtm_sql_signal(PG_FUNCTION_ARGS)
 	int step;
 
 	PreventCommandIfReadOnly("dtm_signal()");
-	for (int i = 0; i < 2; i++)
-		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("\"%s\" must not be NULL", i == 0 ? "gid" : "event")));
-	gid = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	dtm_sql_check_event(PG_GETARG_TEXT_PP(1));
+	gid = dtm_sql_required_string(fcinfo, 0, "gid");
+	dtm_sql_check_event(dtm_sql_required(fcinfo, 1, "event"));
 	event = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (!PG_ARGISNULL(2))
 	{

@@ -49,15 +49,6 @@ reason_argument(FunctionCallInfo fcinfo, int n, const char *when_null)
 	return reason;
 }
 
-static char *
-gid_argument(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"gid\" must not be NULL")));
-	return text_to_cstring(PG_GETARG_TEXT_PP(0));
-}
-
 /* The caller's transaction, with its row locked unless it is final. */
 static void
 lock_own(const char *gid, bool with_body, DtmFound *found)
@@ -126,7 +117,7 @@ refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
 static Datum
 decide(FunctionCallInfo fcinfo, DtmEventKind kind, const char *reason)
 {
-	char *gid = gid_argument(fcinfo);
+	char *gid = dtm_sql_required_string(fcinfo, 0, "gid");
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmFound found;
 	DtmTrans trans;
@@ -227,7 +218,7 @@ Datum
 dtm_sql_stop(PG_FUNCTION_ARGS)
 {
 	DtmFound found;
-	char *gid = gid_argument(fcinfo);
+	char *gid = dtm_sql_required_string(fcinfo, 0, "gid");
 
 	lock_own(gid, false, &found);
 	if (found.status == DTM_STATUS_SUCCEED)

@@ -25,18 +25,9 @@ PG_FUNCTION_INFO_V1(dtm_sql_topic_unsubscribe);
 PG_FUNCTION_INFO_V1(dtm_sql_topic_drop);
 
 static char *
-text_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"%s\" must not be NULL", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-static char *
 topic_argument(FunctionCallInfo fcinfo)
 {
-	char *topic = text_argument(fcinfo, 0, "topic");
+	char *topic = dtm_sql_required_string(fcinfo, 0, "topic");
 	const char *problem = dtm_topic_check(topic, strlen(topic));
 
 	if (problem != NULL)
@@ -98,7 +89,7 @@ Datum
 dtm_sql_topic_subscribe(PG_FUNCTION_ARGS)
 {
 	char *topic = topic_argument(fcinfo);
-	char *url = text_argument(fcinfo, 1, "url");
+	char *url = dtm_sql_required_string(fcinfo, 1, "url");
 	char *remark = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
 	check_url(url);
@@ -117,7 +108,7 @@ Datum
 dtm_sql_topic_unsubscribe(PG_FUNCTION_ARGS)
 {
 	char *topic = topic_argument(fcinfo);
-	char *url = text_argument(fcinfo, 1, "url");
+	char *url = dtm_sql_required_string(fcinfo, 1, "url");
 	char **urls;
 
 	if (!dtm_store_topic_remove(topic, url))

@@ -33,15 +33,6 @@ PG_FUNCTION_INFO_V1(dtm_sql_call_tcc);
 PG_FUNCTION_INFO_V1(dtm_sql_sleep);
 PG_FUNCTION_INFO_V1(dtm_sql_await);
 
-static text *
-required(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"%s\" must not be NULL", name)));
-	return PG_GETARG_TEXT_PP(n);
-}
-
 static char *
 json_argument(FunctionCallInfo fcinfo, int n)
 {
@@ -74,7 +65,7 @@ dtm_sql_workflow_submit(PG_FUNCTION_ARGS)
 {
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmSpecBuilder *builder = begin(&arena);
-	text *function = required(fcinfo, 0, "function");
+	text *function = dtm_sql_required(fcinfo, 0, "function");
 
 	PreventCommandIfReadOnly("dtm_workflow_submit()");
 	dtm_sql_check(builder,
@@ -262,7 +253,7 @@ dtm_sql_call(PG_FUNCTION_ARGS)
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmSpecBuilder *builder = begin_step("dtm_call()", DTM_STEP_CALL, &arena);
 
-	(void) required(fcinfo, 0, "target");
+	(void) dtm_sql_required(fcinfo, 0, "target");
 	take_target(fcinfo, 0, "target", builder, DTM_ROLE_FORWARD);
 	take_payload(fcinfo, 1, builder);
 	take_target(fcinfo, 2, "compensate", builder, DTM_ROLE_UNDO);
@@ -292,7 +283,7 @@ dtm_sql_call_tcc(PG_FUNCTION_ARGS)
 
 	for (int role = 0; role < DTM_ROLES; role++)
 	{
-		(void) required(fcinfo, role, tcc_fields[role]);
+		(void) dtm_sql_required(fcinfo, role, tcc_fields[role]);
 		take_target(fcinfo, role, tcc_fields[role], builder, (DtmRole) role);
 	}
 	take_payload(fcinfo, 3, builder);
@@ -347,7 +338,7 @@ dtm_sql_await(PG_FUNCTION_ARGS)
 	DtmSpecBuilder *builder = begin_step("dtm_await()", DTM_STEP_AWAIT, &arena);
 	const char *answer;
 
-	dtm_sql_check_event(required(fcinfo, 0, "event"));
+	dtm_sql_check_event(dtm_sql_required(fcinfo, 0, "event"));
 	take_name(builder, "event", PG_GETARG_TEXT_PP(0));
 	dtm_spec_branch_due(builder, due_after(fcinfo, 1, "timeout"));
 	answer = ask(builder, NULL);

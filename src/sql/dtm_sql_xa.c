@@ -33,6 +33,7 @@
 
 #include "dtm_compat.h"
 #include "dtm_shmem.h"
+#include "dtm_sql.h"
 #include "dtm_xa.h"
 
 PG_FUNCTION_INFO_V1(dtm_sql_xa_exec);
@@ -424,16 +425,6 @@ run(DtmXaConnection *x, const char *statement, const char *wire, int n, const ch
 	return count;
 }
 
-/* An argument that must be there, as a string. */
-static char *
-text_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"%s\" must not be NULL", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
 /* The parameters as the wire has them; NULL elements are NULL. */
 static int
 params_argument(FunctionCallInfo fcinfo, int n, const char *const **params)
@@ -475,7 +466,7 @@ execute(FunctionCallInfo fcinfo, const char *what, Rows *rows)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("\"server\" must not be NULL")));
 	server = NameStr(*PG_GETARG_NAME(0));
-	statement = text_argument(fcinfo, 1, "statement");
+	statement = dtm_sql_required_string(fcinfo, 1, "statement");
 	n = params_argument(fcinfo, 2, &params);
 	check_statement(statement);
 	if (dtm_shared == NULL)

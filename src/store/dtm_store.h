@@ -259,6 +259,13 @@ extern int64 dtm_store_purge(TimestampTz before, int limit);
 
 /* ---- running sql: branches (executor) ---- */
 
+/*
+ * What packed columns say, state NULL = as it began; XX001 when they are
+ * damaged.  trans points into them and into the current context.
+ */
+extern void dtm_store_unpack(const char *spec, size_t spec_len, const char *state, size_t state_len,
+							 TimestampTz created_at, DtmTrans *trans);
+
 extern bool dtm_store_load_one(int64 id, DtmStoredTrans *row);
 
 /* ---- servers on which something may be prepared (dtm_xa_exec); dtm_store_xa.c ---- */

@@ -13,6 +13,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "dtm_arena.h"
+#include "dtm_spec.h"
+#include "dtm_state.h"
 #include "dtm_store.h"
 #include "dtm_store_plans.h"
 
@@ -132,6 +135,25 @@ dtm_store_load(const int64 *ids, int n, DtmStoredTrans *rows)
 		row_to_trans(i, caller, &rows[i]);
 	dtm_store_end(&scope);
 	return found;
+}
+
+void
+dtm_store_unpack(const char *spec, size_t spec_len, const char *state, size_t state_len,
+				 TimestampTz created_at, DtmTrans *trans)
+{
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
+	DtmRc rc;
+
+	memset(trans, 0, sizeof(*trans));
+	trans->created_at = created_at;
+	rc = dtm_spec_unpack(spec, spec_len, &arena, trans);
+	if (rc == DTM_OK)
+		rc = dtm_state_unpack(state, state_len, &arena, trans);
+	if (rc == DTM_NOMEM)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (rc != DTM_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored transaction cannot be read")));
 }
 
 bool

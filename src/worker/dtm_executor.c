@@ -41,14 +41,12 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
-#include "dtm_arena.h"
 #include "dtm_autonomous.h"
 #include "dtm_barrier.h"
 #include "dtm_compat.h"
 #include "dtm_executor.h"
 #include "dtm_process.h"
 #include "dtm_settings.h"
-#include "dtm_spec.h"
 #include "dtm_store.h"
 #include "dtm_workflow.h"
 
@@ -317,20 +315,16 @@ call_function(Oid role, const char *function, DtmText search_path, DtmText paylo
 	return result;
 }
 
-/* What a check-back is called with. */
-static DtmText
-question(const char *gid)
+char *
+dtm_check_back_payload(const char *gid)
 {
 	StringInfoData json;
-	DtmText result;
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"gid\": ");
 	escape_json(&json, gid);
 	appendStringInfoChar(&json, '}');
-	result.data = json.data;
-	result.len = (uint32) json.len;
-	return result;
+	return json.data;
 }
 
 /*
@@ -386,7 +380,6 @@ run_in_transaction(const DtmTask *task, MemoryContext context)
 {
 	DtmStoredTrans row;
 	DtmTrans trans;
-	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmText function;
 	DtmText payload = {NULL, 0};
 	const char *op = dtm_op_name((DtmOp) task->op);
@@ -403,15 +396,12 @@ run_in_transaction(const DtmTask *task, MemoryContext context)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the transaction is not unfinished any more")));
-	memset(&trans, 0, sizeof(trans));
-	trans.created_at = row.created_at;
-	if (dtm_spec_unpack(row.spec, row.spec_len, &arena, &trans) != DTM_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored transaction cannot be read")));
+	dtm_store_unpack(row.spec, row.spec_len, NULL, 0, row.created_at, &trans);
 	if (task->branch == DTM_BRANCH_TRANS)
 	{
 		function = trans.query_sql_name;
-		payload = question(row.gid);
+		payload.data = dtm_check_back_payload(row.gid);
+		payload.len = (uint32) strlen(payload.data);
 	}
 	else if (task->branch < trans.n_branches && task->role < DTM_ROLES)
 	{

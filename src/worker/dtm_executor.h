@@ -25,4 +25,7 @@ typedef struct DtmCallContext
 
 extern DtmCallContext dtm_call_context;
 
+/* What a check-back that is a function is called with: JSON, palloc'd. */
+extern char *dtm_check_back_payload(const char *gid);
+
 #endif /* DTM_EXECUTOR_H */

@@ -14,16 +14,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "dtm_answer.h"
 #include "dtm_barrier.h"
 #include "dtm_coordinator.h"
+#include "dtm_executor.h"
 #include "dtm_foreign.h"
 #include "dtm_settings.h"
 
@@ -87,19 +86,6 @@ server_name(const DtmTarget *target)
 	return name;
 }
 
-/* What a check-back is called with, as for sql: targets. */
-static char *
-question(const char *gid)
-{
-	StringInfoData json;
-
-	initStringInfo(&json);
-	appendStringInfoString(&json, "{\"gid\": ");
-	escape_json(&json, gid);
-	appendStringInfoChar(&json, '}');
-	return json.data;
-}
-
 /* The op to undo, unless it ran in the same database there. */
 static const char *
 ran_elsewhere(const DtmCall *call, const DtmBranch *branch, const DtmTarget *target)
@@ -132,7 +118,7 @@ fill_branch(DtmPqCall *request, const DtmHeld *held, const DtmCall *call, const 
 	/* a check-back has no effect that must not happen twice */
 	request->question = call->op == DTM_OP_MSG;
 	if (branch == NULL)
-		request->payload = wire_chars(question(held->gid));
+		request->payload = wire_chars(dtm_check_back_payload(held->gid));
 	else if (branch->payload.len > 0)
 		request->payload = wire_string(branch->payload);
 	if (request->payload != NULL)

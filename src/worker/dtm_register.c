@@ -21,14 +21,8 @@
 static void
 unpack(const DtmFound *found, DtmTrans *trans)
 {
-	DtmArena arena = dtm_arena(CurrentMemoryContext);
-
-	memset(trans, 0, sizeof(*trans));
-	trans->created_at = found->created_at;
-	if (dtm_spec_unpack(VARDATA_ANY(found->spec), VARSIZE_ANY_EXHDR(found->spec), &arena, trans) !=
-		DTM_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored transaction cannot be read")));
+	dtm_store_unpack(VARDATA_ANY(found->spec), VARSIZE_ANY_EXHDR(found->spec), NULL, 0,
+					 found->created_at, trans);
 }
 
 /* True when it is there already, as it is. */

@@ -33,7 +33,6 @@
 #include "dtm_arena.h"
 #include "dtm_compat.h"
 #include "dtm_engine.h"
-#include "dtm_spec.h"
 #include "dtm_state.h"
 #include "dtm_wake.h"
 #include "dtm_workflow.h"
@@ -108,25 +107,6 @@ raise_problem(const char *problem)
 
 /* ---- the executor ---- */
 
-static void
-unpack(const char *spec, size_t spec_len, const char *state, size_t state_len, DtmTime created_at,
-	   DtmTrans *trans)
-{
-	DtmArena arena = dtm_arena(CurrentMemoryContext);
-	DtmRc rc;
-
-	memset(trans, 0, sizeof(*trans));
-	trans->created_at = created_at;
-	rc = dtm_spec_unpack(spec, spec_len, &arena, trans);
-	if (rc == DTM_OK)
-		rc = dtm_state_unpack(state, state_len, &arena, trans);
-	if (rc == DTM_NOMEM)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	if (rc != DTM_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED), errmsg("the stored transaction cannot be read")));
-}
-
 void
 dtm_workflow_begin(const DtmTask *task, MemoryContext context, DtmWorkflowCall *call)
 {
@@ -137,7 +117,7 @@ dtm_workflow_begin(const DtmTask *task, MemoryContext context, DtmWorkflowCall *
 	run.context = context;
 	if (!dtm_store_load_one(task->id, &row) || row.status != DTM_STATUS_PREPARED || row.parked)
 		raise_outdated();
-	unpack(row.spec, row.spec_len, row.state, row.state_len, row.created_at, &run.trans);
+	dtm_store_unpack(row.spec, row.spec_len, row.state, row.state_len, row.created_at, &run.trans);
 	if (run.trans.type != DTM_TYPE_WORKFLOW || run.trans.query_sql_name.len == 0)
 		elog(ERROR, "task for a workflow that has no function");
 	run.spec_len = row.spec_len;
@@ -172,9 +152,10 @@ lock_unmoved(DtmFound *found, DtmTrans *trans)
 	if (!found_row || !dtm_store_find(run.gid, true, found) || found->id != run.id ||
 		found->status != DTM_STATUS_PREPARED || found->parked)
 		return false;
-	unpack(VARDATA_ANY(found->spec), VARSIZE_ANY_EXHDR(found->spec),
-		   found->state == NULL ? NULL : VARDATA_ANY(found->state),
-		   found->state == NULL ? 0 : VARSIZE_ANY_EXHDR(found->state), found->created_at, trans);
+	dtm_store_unpack(VARDATA_ANY(found->spec), VARSIZE_ANY_EXHDR(found->spec),
+					 found->state == NULL ? NULL : VARDATA_ANY(found->state),
+					 found->state == NULL ? 0 : VARSIZE_ANY_EXHDR(found->state), found->created_at,
+					 trans);
 	trans->status = found->status;
 	if (found->reason != NULL)
 	{
