@@ -20,7 +20,7 @@ MODULE_big = dtm_pg
 
 CORE_SRCS = $(sort $(wildcard src/core/*.c))
 NET_SRCS = $(sort $(wildcard src/net/*.c))
-SERVER_SRCS = $(sort $(wildcard src/*.c src/store/*.c src/worker/*.c src/sql/*.c))
+SERVER_SRCS = $(sort $(wildcard src/*.c src/store/*.c src/worker/*.c src/sql/*.c src/serve/*.c))
 LOWER_OBJS = $(CORE_SRCS:.c=.o) $(NET_SRCS:.c=.o)
 SERVER_OBJS = $(SERVER_SRCS:.c=.o)
 OBJS = $(LOWER_OBJS) $(SERVER_OBJS)
@@ -32,7 +32,7 @@ DATA_built = $(INSTALL_SQL)
 DATA = $(wildcard sql/$(EXTENSION)--*--*.sql sql/dtm_barrier_plain.sql)
 
 BUILD = build
-EXTRA_CLEAN = $(BUILD) $(addsuffix /*.d,src src/core src/net src/store src/worker src/sql)
+EXTRA_CLEAN = $(BUILD) $(addsuffix /*.d,src src/core src/net src/store src/worker src/sql src/serve)
 
 # Nobody inlines these functions into queries, and so clang is not needed to build.
 override with_llvm = no
@@ -42,7 +42,7 @@ SHLIB_LINK = $(shell pkg-config --libs libcurl jansson libmicrohttpd)
 # the libpq that belongs to the server; $(libpq) is PGXS's
 SHLIB_LINK_INTERNAL = $(libpq)
 
-DTM_INCLUDES = -Isrc -Isrc/core -Isrc/net -Isrc/store -Isrc/worker -Isrc/sql
+DTM_INCLUDES = -Isrc -Isrc/core -Isrc/net -Isrc/store -Isrc/worker -Isrc/sql -Isrc/serve
 # libpq-fe.h is not among the server's headers: those stay out of reach
 LOWER_INCLUDES = -Isrc/core -Isrc/net $(LIBS_CFLAGS) -I$(libpq_srcdir)
 STRICT = -std=gnu11 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \

@@ -2,7 +2,7 @@
 #
 # Hold the line: nothing in src/core and src/net includes a header of
 # PostgreSQL, src/core does no I/O and reads no clock, and includes point
-# downwards only: core < net < store < worker < sql < src/*.c.
+# downwards only: core < net < store < worker < sql < serve < src/*.c.
 #
 # src/*.h (compatibility, settings) is for everything above the line.
 # The last line is "N passed, N failed".
@@ -17,8 +17,9 @@ rank() {
 		src/store/*) echo 2 ;;
 		src/worker/*) echo 3 ;;
 		src/sql/*) echo 4 ;;
+		src/serve/*) echo 5 ;;
 		src/*.h) echo 2 ;;
-		*) echo 5 ;;
+		*) echo 6 ;;
 	esac
 }
 

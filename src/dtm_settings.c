@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
 #include <limits.h>
 
 #include "utils/guc.h"
@@ -34,6 +35,69 @@ char *dtm_ca_file = NULL;
 bool dtm_notify = false;
 char *dtm_alert_webhook = NULL;
 int dtm_alert_retry_limit = 3;
+
+char *dtm_http_listen = NULL;
+int dtm_http_anonymous = DTM_HTTP_ANONYMOUS_LOOPBACK;
+char *dtm_http_role = NULL;
+int dtm_http_max_connections = 500;
+int dtm_http_max_body = 4096;
+int dtm_http_idle_timeout = 60000;
+int dtm_http_read_timeout = 10000;
+
+static const struct config_enum_entry anonymous_options[] = {
+	{"off", DTM_HTTP_ANONYMOUS_OFF, false},
+	{"loopback", DTM_HTTP_ANONYMOUS_LOOPBACK, false},
+	{"on", DTM_HTTP_ANONYMOUS_ON, false},
+	{NULL, 0, false},
+};
+
+const char *
+dtm_http_listen_parse(const char *value, char address[DTM_HTTP_ADDRESS], int *port)
+{
+	const char *colon = strrchr(value, ':');
+	const char *end = colon;
+	struct in_addr v4;
+	struct in6_addr v6;
+	char *rest;
+	long number;
+
+	if (colon == NULL)
+		return "The form is address:port, such as 127.0.0.1:36789.";
+	if (value[0] == '[' && end > value + 1 && end[-1] == ']')
+	{
+		value++;
+		end--;
+	}
+	if (end - value >= DTM_HTTP_ADDRESS)
+		return "The address is too long.";
+	memcpy(address, value, end - value);
+	address[end - value] = '\0';
+	if (strcmp(address, "localhost") == 0)
+		strcpy(address, "127.0.0.1");
+	if (strcmp(address, "*") != 0 && inet_pton(AF_INET, address, &v4) != 1 &&
+		(end == colon || inet_pton(AF_INET6, address, &v6) != 1))
+		return "The address must be one of this machine's in numbers, such as 127.0.0.1, [::1] or *.";
+	number = strtol(colon + 1, &rest, 10);
+	if (colon[1] < '0' || colon[1] > '9' || *rest != '\0' || number < 1 || number > 65535)
+		return "The port must be a number from 1 to 65535.";
+	*port = (int) number;
+	return NULL;
+}
+
+static bool
+check_http_listen(char **newval, void **extra, GucSource source)
+{
+	char address[DTM_HTTP_ADDRESS];
+	int port;
+	const char *problem =
+		(*newval)[0] == '\0' ? NULL : dtm_http_listen_parse(*newval, address, &port);
+
+	(void) extra;
+	(void) source;
+	if (problem != NULL)
+		GUC_check_errdetail("%s", problem);
+	return problem == NULL;
+}
 
 static bool
 check_allowed_targets(char **newval, void **extra, GucSource source)
@@ -68,6 +132,39 @@ check_webhook(char **newval, void **extra, GucSource source)
 	if (problem != NULL)
 		GUC_check_errdetail("The URL %s.", problem);
 	return problem == NULL;
+}
+
+static void
+define_http_settings(void)
+{
+	DefineCustomEnumVariable("dtm.http_anonymous",
+							 "Who may use the HTTP API without a token: nobody, this machine, all.",
+							 "Tokens are made by dtm_http_token_create().", &dtm_http_anonymous,
+							 DTM_HTTP_ANONYMOUS_LOOPBACK, anonymous_options, PGC_SUSET, 0, NULL,
+							 NULL, NULL);
+	DefineCustomIntVariable("dtm.http_idle_timeout",
+							"Time after which a connection to the HTTP API without a request is closed.",
+							NULL, &dtm_http_idle_timeout, 60000, 100, INT_MAX, PGC_SUSET,
+							GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("dtm.http_listen",
+							   "Address and port of the HTTP API; empty: there is none.",
+							   "Each database needs its own: ALTER DATABASE ... SET.",
+							   &dtm_http_listen, "", PGC_SUSET, 0, check_http_listen, NULL, NULL);
+	DefineCustomIntVariable("dtm.http_max_body", "Longest body of a request to the HTTP API.", NULL,
+							&dtm_http_max_body, 4096, 1, 65536, PGC_SUSET, GUC_UNIT_KB, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("dtm.http_max_connections",
+							"Connections to the HTTP API at once, per coordinator.", NULL,
+							&dtm_http_max_connections, 500, 1, 10000, PGC_SUSET, 0, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("dtm.http_read_timeout",
+							"Longest time from the first byte of a request to its last one.", NULL,
+							&dtm_http_read_timeout, 10000, 100, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomStringVariable("dtm.http_role",
+							   "Role of requests to the HTTP API that come without a token.",
+							   "Empty: the owner of the extension, for http(s) targets only.",
+							   &dtm_http_role, "", PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 static void
@@ -140,6 +237,7 @@ dtm_settings_define(void)
 	DefineCustomBoolVariable("dtm.notify", "NOTIFY dtm for each finished transaction.",
 							 "The payload is the gid and the status.", &dtm_notify, false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_http_settings();
 	define_worker_settings();
 	define_time_settings();
 	MarkGUCPrefixReserved("dtm");

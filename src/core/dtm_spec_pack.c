@@ -611,5 +611,8 @@ fill_step_ops(DtmBranch *branch)
 		case DTM_STEP_AWAIT:
 			branch->op[DTM_ROLE_FORWARD] = DTM_OP_AWAIT;
 			break;
+		case DTM_STEP_MEMO:
+		case DTM_STEP_MEMO_FAILED:
+			break;
 	}
 }

@@ -70,8 +70,10 @@ typedef struct DtmCallRecord
 /* Flags of a spec; stored. */
 #define DTM_FLAG_CONCURRENT 0x01 /* steps at once unless "after" says otherwise */
 #define DTM_FLAG_CLIENT_RUN \
-	0x02 /* tcc, xa: the client runs the first phase and registers branches */
+	0x02 /* the client runs the first phase (tcc, xa) or all of it (workflow), and registers branches */
 #define DTM_FLAG_RETRY_NO_PAUSE 0x04 /* DTM's wire: retry_limit retries at once */
+#define DTM_FLAG_WAIT_RESULT 0x08 /* DTM's wire: who submits or aborts waits for the first round */
+#define DTM_FLAG_JSON_RPC 0x10    /* DTM's wire: protocol json-rpc */
 
 typedef struct DtmTrans
 {

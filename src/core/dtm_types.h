@@ -77,13 +77,15 @@ typedef enum DtmRole
 /* What a step of a workflow is; other branches are all calls.  Stored. */
 typedef enum DtmStepKind
 {
-	DTM_STEP_CALL = 0,  /* action, and perhaps compensate */
-	DTM_STEP_TCC = 1,   /* try, then confirm or cancel */
-	DTM_STEP_SLEEP = 2, /* succeeds at its due_at */
-	DTM_STEP_AWAIT = 3  /* succeeds with a signal, or at its due_at without */
+	DTM_STEP_CALL = 0,       /* action, and perhaps compensate */
+	DTM_STEP_TCC = 1,        /* try, then confirm or cancel */
+	DTM_STEP_SLEEP = 2,      /* succeeds at its due_at */
+	DTM_STEP_AWAIT = 3,      /* succeeds with a signal, or at its due_at without */
+	DTM_STEP_MEMO = 4,       /* done by the client that runs the workflow: succeeded ... */
+	DTM_STEP_MEMO_FAILED = 5 /* ... or failed; name is its op, payload what it gave */
 } DtmStepKind;
 
-#define DTM_STEP_LAST DTM_STEP_AWAIT
+#define DTM_STEP_LAST DTM_STEP_MEMO_FAILED
 
 /* Status of one op of one branch.  Stored. */
 typedef enum DtmOpStatus

@@ -4,8 +4,8 @@
  *		The coordinator process of a database: start, event loop, settings,
  *		pause.  The only file that waits.
  *
- * One WaitEventSet of four members: latch, postmaster death, and the epoll
- * descriptors of the network below the line, for HTTP and for libpq.  Nothing is held while it waits:
+ * One WaitEventSet of five members: latch, postmaster death, and the epoll
+ * descriptors of HTTP calls, of libpq and of the HTTP API.  Nothing is held while it waits:
  * no transaction, no snapshot, no lock but the advisory one that makes it
  * the owner of its share of the transactions.
  *
@@ -43,6 +43,8 @@
 /* First key of the advisory lock that makes a coordinator the only one. */
 #define OWNER_LOCK_KEY 0x64746d /* "dtm" */
 
+const DtmServer *dtm_coordinator_server = NULL;
+
 static DtmCoordinator *self = NULL;
 static DtmWorkerExit leaving = DTM_EXIT_ERROR;
 
@@ -57,6 +59,8 @@ coordinator_exit(int code, Datum arg)
 	if (self == NULL || self->slot == NULL)
 		return;
 	slot = self->slot;
+	if (self->serve != NULL)
+		dtm_coordinator_server->leave(self);
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 	if (slot->pid == MyProcPid)
 	{
@@ -197,8 +201,11 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 static void
 handle_interrupts(DtmCoordinator *c)
 {
-	if (dtm_process_interrupts() && c->http != NULL)
-		dtm_calls_configure(c);
+	if (!dtm_process_interrupts() || c->http == NULL)
+		return;
+	dtm_calls_configure(c);
+	if (c->serve != NULL)
+		dtm_coordinator_server->configure(c);
 }
 
 /* NULL when this database may be driven; leaves when the extension is not there. */
@@ -342,13 +349,14 @@ report_when_idle(DtmCoordinator *c, bool ticked)
 
 /* How long the loop may sleep. */
 static long
-nearest_deadline(const DtmCoordinator *c)
+nearest_deadline(DtmCoordinator *c)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int64 ms = MAX_WAIT_MS;
 	TimestampTz deadline = Min(dtm_work_next(c), dtm_xa_sweep_next(c));
 	int http = dtm_http_timeout_ms(c->http);
 	int pq = dtm_pq_timeout_ms(c->pq);
+	int serve = c->serve == NULL ? -1 : dtm_coordinator_server->timeout_ms(c);
 
 	if (c->stepping_back)
 		return DDL_WAIT_MS;
@@ -364,23 +372,27 @@ nearest_deadline(const DtmCoordinator *c)
 		ms = Min(ms, http);
 	if (pq >= 0)
 		ms = Min(ms, pq);
+	if (serve >= 0)
+		ms = Min(ms, serve);
 	return (long) ms;
 }
 
 static void
 loop(DtmCoordinator *c)
 {
-	WaitEventSet *set = dtm_create_wait_event_set(4);
+	WaitEventSet *set = dtm_create_wait_event_set(5);
 	uint32 wait_event = dtm_wait_event("DtmCoordinatorMain");
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, dtm_http_fd(c->http), NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, dtm_pq_fd(c->pq), NULL, NULL);
+	if (c->serve != NULL)
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, dtm_coordinator_server->fd(c), NULL, NULL);
 
 	for (;;)
 	{
-		WaitEvent events[4];
+		WaitEvent events[5];
 		long timeout = nearest_deadline(c);
 		bool inbox_waits;
 		bool ticked;
@@ -401,6 +413,8 @@ loop(DtmCoordinator *c)
 		dtm_http_dispatch(c->http);
 		dtm_pq_dispatch(c->pq);
 		dtm_calls_collect(c);
+		if (c->serve != NULL)
+			dtm_coordinator_server->turn(c);
 		ticked = dtm_tick(c);
 		dtm_xa_sweep(c);
 		dtm_calls_feed_executors(c);
@@ -441,6 +455,8 @@ dtm_coordinator_main(Datum arg)
 	dtm_calls_init(c);
 	dtm_xa_sweep_init(c);
 	open_inbox(c, DTM_WORKER_RUNNING);
+	if (dtm_coordinator_server != NULL)
+		dtm_coordinator_server->begin(c);
 	c->mark_at = GetCurrentTimestamp() - 2 * REPORT_INTERVAL_US;
 	publish_rates(c);
 	MemoryContextSwitchTo(c->tick_context);

@@ -13,6 +13,9 @@
  *	 dtm_xa_sweep.c		what dtm_xa_exec left prepared where, at a crash
  *	 dtm_pgcalls.c		... to other PostgreSQL servers
  *
+ * The HTTP API (src/serve) is above all that and has its turn in the loop
+ * through DtmServer.
+ *
  * -------------------------------------------------------------------------
  */
 #ifndef DTM_COORDINATOR_H
@@ -117,6 +120,7 @@ typedef struct DtmWaitingTask
 } DtmWaitingTask;
 
 typedef struct DtmXaSweep DtmXaSweep; /* dtm_xa_sweep.c */
+typedef struct DtmServe DtmServe;     /* src/serve */
 
 typedef struct DtmCoordinator
 {
@@ -171,6 +175,7 @@ typedef struct DtmCoordinator
 	HTAB *host_waiters;
 
 	DtmXaSweep *xa_sweep; /* of the first coordinator, else NULL */
+	DtmServe *serve;      /* the HTTP API, or NULL */
 
 	Oid extension;         /* as of the last transaction */
 	int failed_ticks;      /* in a row */
@@ -183,6 +188,34 @@ typedef struct DtmCoordinator
 	TimestampTz mark_at;
 	TimestampTz report_at; /* when idle: statistics and rates once more, 0 = never */
 } DtmCoordinator;
+
+/*
+ * What answers requests from outside, in this process and between its ticks.
+ * All may throw, but for fd, timeout_ms and leave.
+ */
+typedef struct DtmServer
+{
+	void (*begin)(DtmCoordinator *c); /* before the first tick */
+	int (*fd)(DtmCoordinator *c);     /* to wait on, the same for ever */
+
+	/* Milliseconds until the next turn; -1 = when the descriptor is readable. */
+	int (*timeout_ms)(DtmCoordinator *c);
+
+	/* Take requests, store what they ask for, answer.  Outside of transactions. */
+	void (*turn)(DtmCoordinator *c);
+
+	/* A tick has written what became of it, and nothing of it is out. */
+	void (*settled)(DtmCoordinator *c, const DtmHeld *held);
+
+	/* Settings were read anew. */
+	void (*configure)(DtmCoordinator *c);
+
+	/* The process ends: free what others would wait for. */
+	void (*leave)(DtmCoordinator *c);
+} DtmServer;
+
+/* Whoever serves says so before any worker starts. */
+extern const DtmServer *dtm_coordinator_server;
 
 /* ---- dtm_held.c ---- */
 

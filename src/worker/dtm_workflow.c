@@ -192,6 +192,8 @@ describe(const DtmBranch *branch)
 			return out.data;
 		case DTM_STEP_CALL:
 		case DTM_STEP_TCC:
+		case DTM_STEP_MEMO: /* of workflows without a function */
+		case DTM_STEP_MEMO_FAILED:
 			break;
 	}
 	for (int role = 0; role < DTM_ROLES; role++)
