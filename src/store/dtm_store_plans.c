@@ -352,6 +352,37 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" ORDER BY t.created_at, t.url",
 		1, {TEXTOID}
 	},
+	[PLAN_TOPIC_LOCK] = {
+		"SELECT v.version FROM dtm.topic_version AS v WHERE v.topic OPERATOR(pg_catalog.=) $1"
+		" FOR UPDATE",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_TOUCH] = {
+		"UPDATE dtm.topic_version AS v SET version = v.version OPERATOR(pg_catalog.+) 1,"
+		" updated_at = pg_catalog.clock_timestamp() WHERE v.topic OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_CREATE] = {
+		"INSERT INTO dtm.topic_version AS v (topic) VALUES ($1)"
+		" ON CONFLICT ON CONSTRAINT topic_version_pkey"
+		" DO UPDATE SET version = v.version OPERATOR(pg_catalog.+) 1,"
+		" updated_at = pg_catalog.clock_timestamp()",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_DROP] = {
+		"DELETE FROM dtm.topic_version AS v WHERE v.topic OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_LIST] = {
+		"SELECT v.id, v.topic, v.version, v.created_at, v.updated_at,"
+		" ARRAY(SELECT t.url FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) v.topic"
+		" ORDER BY t.created_at, t.url),"
+		" ARRAY(SELECT t.remark FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) v.topic"
+		" ORDER BY t.created_at, t.url)"
+		" FROM dtm.topic_version AS v WHERE ($1 IS NULL OR v.topic OPERATOR(pg_catalog.=) $1)"
+		" AND v.id OPERATOR(pg_catalog.<) $2 ORDER BY v.id DESC LIMIT $3",
+		3, {TEXTOID, INT8OID, INT8OID}
+	},
 	[PLAN_BARRIER_FORWARD] = {
 		"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"
