@@ -145,6 +145,10 @@ extern void dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *foun
  */
 extern int64 dtm_sql_interval_ms(const Interval *interval);
 
+/* How every token of the HTTP API begins; 64 hexadecimal digits follow. */
+#define DTM_HTTP_TOKEN_PREFIX "dtm_"
+#define DTM_HTTP_TOKEN_LEN (sizeof(DTM_HTTP_TOKEN_PREFIX) - 1 + 64)
+
 /* 22023 when it is no name of an event that workflows wait for. */
 extern void dtm_sql_check_event(const text *event);
 

@@ -221,6 +221,32 @@ typedef struct DtmTopicRow
  */
 extern int dtm_store_topic_list(const char *topic, int64 before, int64 limit, DtmTopicRow **rows);
 
+/* ---- access to the HTTP API (backends, coordinator); dtm_store_token.c ---- */
+
+/*
+ * Keep a token, by its hash only, until expires (DT_NOEND: for ever); false
+ * when the name is taken.  Tokens of roles that are gone are deleted first.
+ */
+extern bool dtm_store_token_add(const char *token, const char *name, Oid role, TimestampTz expires);
+
+/* The role of the token of that name; InvalidOid when there is none. */
+extern Oid dtm_store_token_role(const char *name);
+
+/* False when there is none of that name for the role. */
+extern bool dtm_store_token_drop(const char *name, Oid role);
+
+/* The role that a token stands for; InvalidOid when it is none, or is over.  The role may be gone. */
+extern Oid dtm_store_token_find(const char *token);
+
+/* A function of the extension by its name; InvalidOid when it has none such.  Any one of several. */
+extern Oid dtm_store_own_function(Oid extension, const char *name);
+
+/* A table or view of the schema dtm. */
+extern Oid dtm_store_relation(const char *name);
+
+/* Whose the tables are. */
+extern Oid dtm_store_owner(void);
+
 /* ---- identity of the database ---- */
 
 /* The row that says why nothing may be driven here, or NULL. */

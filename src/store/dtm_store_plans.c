@@ -383,6 +383,42 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" AND v.id OPERATOR(pg_catalog.<) $2 ORDER BY v.id DESC LIMIT $3",
 		3, {TEXTOID, INT8OID, INT8OID}
 	},
+	[PLAN_HTTP_TOKEN] = {
+		"SELECT k.role::pg_catalog.oid, coalesce(k.expires_at, 'infinity') FROM dtm.http_token AS k"
+		" WHERE k.hash OPERATOR(pg_catalog.=) $1",
+		1, {BYTEAOID}
+	},
+	[PLAN_HTTP_TOKEN_ADD] = {
+		"INSERT INTO dtm.http_token (hash, name, role, expires_at) VALUES ($1, $2, $3, $4)"
+		" ON CONFLICT ON CONSTRAINT http_token_name_key DO NOTHING",
+		4, {BYTEAOID, TEXTOID, REGROLEOID, TIMESTAMPTZOID}
+	},
+	[PLAN_HTTP_TOKEN_ROLE] = {
+		"SELECT k.role::pg_catalog.oid FROM dtm.http_token AS k"
+		" WHERE k.name OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_HTTP_TOKEN_DROP] = {
+		"DELETE FROM dtm.http_token AS k WHERE k.name OPERATOR(pg_catalog.=) $1"
+		" AND k.role OPERATOR(pg_catalog.=) $2",
+		2, {TEXTOID, OIDOID}
+	},
+	[PLAN_HTTP_TOKEN_TIDY] = {
+		"DELETE FROM dtm.http_token AS k WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r"
+		" WHERE r.oid OPERATOR(pg_catalog.=) k.role)",
+		0, {0}
+	},
+	[PLAN_HTTP_FUNCTION] = {
+		"SELECT p.oid FROM pg_catalog.pg_depend AS d"
+		" JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) d.objid"
+		" WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
+		" AND d.refobjid OPERATOR(pg_catalog.=) $1"
+		" AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
+		" AND d.deptype OPERATOR(pg_catalog.=) 'e'"
+		" AND p.proname OPERATOR(pg_catalog.=) $2::pg_catalog.name"
+		" ORDER BY p.oid LIMIT 1",
+		2, {OIDOID, TEXTOID}
+	},
 	[PLAN_BARRIER_FORWARD] = {
 		"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"
