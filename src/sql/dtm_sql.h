@@ -123,6 +123,9 @@ extern void dtm_sql_check_targets(DtmSpecBuilder *builder);
  */
 extern char *dtm_sql_check_url(const char *prefix, const char *field, DtmText url);
 
+/* A target that may subscribe, whoever sends to it; errors as dtm_topic_subscribe(). */
+extern void dtm_sql_check_subscriber(const char *url);
+
 /* Does a step name a topic? */
 extern bool dtm_sql_has_topics(const DtmSpecBuilder *builder);
 

@@ -35,9 +35,8 @@ topic_argument(FunctionCallInfo fcinfo)
 	return topic;
 }
 
-/* A URL that a message may be sent to, whoever sends it. */
-static void
-check_url(const char *url)
+void
+dtm_sql_check_subscriber(const char *url)
 {
 	static const char hint[] =
 		"A subscriber's target begins with \"http://\", \"https://\", \"sql:\" or \"pg://\".";
@@ -92,7 +91,7 @@ dtm_sql_topic_subscribe(PG_FUNCTION_ARGS)
 	char *url = dtm_sql_required_string(fcinfo, 1, "url");
 	char *remark = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
-	check_url(url);
+	dtm_sql_check_subscriber(url);
 	if (dtm_store_topic_add(topic, url, remark) != DTM_TOPIC_CHANGED)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
