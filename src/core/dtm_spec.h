@@ -116,6 +116,7 @@ extern int dtm_spec_step_count(const DtmSpecBuilder *builder);
 /* The step that a branch belongs to; the branch itself unless dtm_spec_expand has been there. */
 extern int dtm_spec_step_number(const DtmSpecBuilder *builder, int branch);
 extern DtmText dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role);
+extern DtmText dtm_spec_step_payload(const DtmSpecBuilder *builder, int step);
 
 /*
  * Options of the transaction; all have a "not given" default.  request_timeout
