@@ -26,12 +26,6 @@ dtm_serve_access(DtmServeCall *call)
 }
 
 void
-dtm_serve_workflow(DtmServeCall *call)
-{
-	later(call);
-}
-
-void
 dtm_serve_topic(DtmServeCall *call)
 {
 	later(call);

@@ -293,20 +293,31 @@ start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranc
 	const char *lines[2 * DTM_MAX_HEADERS];
 	DtmText gid;
 	DtmText branch_id;
+	DtmText body;
+	const char *op;
 	DtmHttpCall request;
 
 	gid.data = held->gid;
 	gid.len = (uint32) strlen(held->gid);
+	op = dtm_op_name((DtmOp) call->op);
 	if (branch != NULL)
+	{
 		branch_id = branch->branch_id;
+		body = dtm_calls_wire_text(branch->payload);
+	}
 	else
 	{
+		DtmText name = dtm_calls_wire_text(dtm_query_op_text(&held->trans));
+
 		branch_id.data = "00";
 		branch_id.len = 2;
+		op = pnstrdup(name.data, name.len);
+
+		/* what a workflow is begun with goes back as it came: any bytes */
+		body = held->trans.payload;
 	}
 	if (dtm_url_for_call(dtm_calls_wire_text(url), dtm_calls_wire_text(gid),
-						 dtm_type_name(held->trans.type), branch_id, dtm_op_name((DtmOp) call->op),
-						 full, sizeof(full)) == 0)
+						 dtm_type_name(held->trans.type), branch_id, op, full, sizeof(full)) == 0)
 	{
 		dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "the URL with its parameters is too long");
 		return;
@@ -319,13 +330,8 @@ start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranc
 	request.timeout_ms = dtm_calls_timeout(held, branch);
 	request.headers = lines;
 	request.n_headers = build_headers(held, branch, lines);
-	if (branch != NULL && branch->payload.len > 0)
-	{
-		DtmText body = dtm_calls_wire_text(branch->payload);
-
-		request.body = body.data;
-		request.body_len = body.len;
-	}
+	request.body = body.len > 0 ? body.data : NULL;
+	request.body_len = body.len;
 	request.post = request.body_len > 0 || held->trans.type == DTM_TYPE_XA;
 	if (dtm_http_start(c->http, &request) == DTM_OK)
 		held->calls_out++;
