@@ -26,6 +26,12 @@ static bool
 check_header(DtmSpecBuilder *builder, int step, DtmText name, DtmJsonKind kind, DtmText value);
 
 void
+dtm_spec_allow_empty(DtmSpecBuilder *builder)
+{
+	builder->may_be_empty = true;
+}
+
+void
 dtm_spec_set_flags(DtmSpecBuilder *builder, uint32_t flags)
 {
 	builder->trans.flags = flags;
@@ -65,6 +71,16 @@ dtm_spec_set_timeout_to_fail(DtmSpecBuilder *builder, int64_t ms)
 		return false;
 	builder->trans.timeout_to_fail_ms = ms;
 	return true;
+}
+
+bool
+dtm_spec_derive_retry_interval(DtmSpecBuilder *builder, int64_t default_ms)
+{
+	int64_t ms = builder->trans.timeout_to_fail_ms;
+
+	if (builder->trans.retry_interval_ms > 0 || ms <= 0 || ms >= default_ms)
+		return builder->error.code == DTM_SPEC_OK;
+	return dtm_spec_set_retry_interval(builder, ms);
 }
 
 bool

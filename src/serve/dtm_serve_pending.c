@@ -8,27 +8,12 @@
 #include "postgres.h"
 
 #include "dtm_serve.h"
-#include "dtm_store.h"
 
 static void
 later(DtmServeCall *call)
 {
 	dtm_api_result(&call->api, DTM_API_BUSY, (DtmText){"not there yet", 13}, &call->arena,
 				   &call->answer);
-}
-
-bool
-dtm_serve_access(DtmServeCall *call)
-{
-	call->role = dtm_store_owner();
-	call->anonymous = true;
-	return true;
-}
-
-void
-dtm_serve_topic(DtmServeCall *call)
-{
-	later(call);
 }
 
 void

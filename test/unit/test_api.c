@@ -459,6 +459,53 @@ test_query_strings(void)
 	CHECK(read_as("PUT", "/api/ping", "anything"));
 }
 
+/* DTM takes a saga of no steps, which succeeds at once; but a step needs a payload. */
+static void
+test_empty(void)
+{
+	CHECK(read_as("POST", BASE "submit",
+				  "{\"gid\":\"g\",\"trans_type\":\"saga\",\"steps\":[],\"payloads\":null}"));
+	CHECK_INT(finish(call.trans.builder).n_branches, 0);
+	CHECK(read_as("POST", BASE "submit", "{\"gid\":\"g\",\"trans_type\":\"msg\"}"));
+	CHECK_INT(finish(call.trans.builder).n_branches, 0);
+	CHECK(!read_as("POST", BASE "submit",
+				   "{\"gid\":\"g\",\"trans_type\":\"msg\",\"steps\":[{\"action\":\"http://a/\"},"
+				   "{\"action\":\"http://a/\"}],\"payloads\":[\"\"]}"));
+	CHECK_INT(answer.status, 500);
+	CHECK_STR(answer.body,
+			  "{\"message\":\"step 1 has no payload; Give \\\"payloads\\\" one text per "
+			  "step, \\\"\\\" for none.\"}");
+	CHECK(read_as("POST", BASE "submit",
+				  "{\"gid\":\"g\",\"trans_type\":\"msg\",\"steps\":[{\"action\":\"http://a/\"}],"
+				  "\"payloads\":[\"1\",\"2\"]}"));
+	CHECK_INT(finish(call.trans.builder).n_branches, 1);
+}
+
+/* A base interval of DTM: that of the request, else a short time-out, else the setting. */
+static void
+test_retry_interval(void)
+{
+	static const struct
+	{
+		const char *members;
+		int32_t expected;
+	} cases[] = {{"", 0},
+				 {",\"timeout_to_fail\":3", 3000},
+				 {",\"timeout_to_fail\":9", 9000},
+				 {",\"timeout_to_fail\":10", 0},
+				 {",\"timeout_to_fail\":3,\"retry_interval\":5", 5000}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		char body[200];
+
+		snprintf(body, sizeof(body), "{\"gid\":\"g\",\"trans_type\":\"saga\"%s}", cases[i].members);
+		CHECK(read_as("POST", BASE "submit", body));
+		CHECK(dtm_spec_derive_retry_interval(call.trans.builder, 10000));
+		CHECK_INT(finish(call.trans.builder).retry_interval_ms, cases[i].expected);
+	}
+}
+
 static void
 test_rpc(void)
 {
@@ -471,7 +518,7 @@ test_rpc(void)
 	CHECK(
 		read_as("POST", uri,
 				"{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"method\":\"submit\",\"params\":{\"gid\":\"a;b\","
-				"\"trans_type\":\"saga\",\"protocol\":\"json-rpc\",\"steps\":[{\"action\":\"http://a/\"}]}}"));
+				"\"trans_type\":\"saga\",\"protocol\":\"json-rpc\",\"payloads\":[\"{}\"],\"steps\":[{\"action\":\"http://a/\"}]}}"));
 	CHECK_INT(call.route, DTM_API_SUBMIT);
 	CHECK_TEXT(call.trans.gid, "a;b");
 	CHECK_TEXT(call.trans.protocol, "json-rpc");
@@ -538,6 +585,8 @@ main(void)
 	test_others();
 	test_bad_bodies();
 	test_query_strings();
+	test_empty();
+	test_retry_interval();
 	test_rpc();
 	test_memory();
 	test_arena_reset(&memory);
