@@ -154,6 +154,11 @@ store_new(DtmServeCall *call, DtmStatus status)
 	dtm_sql_check_targets(builder);
 	if (dtm_sql_has_topics(builder))
 	{
+		if (!dtm_sql_topics_lead_somewhere(builder))
+		{
+			refuse(call, DTM_API_TOPIC_NOT_FOUND, asked->gid, asked->type, DTM_STATUS_NONE);
+			return true;
+		}
 		dtm_sql_expand_topics(builder);
 		if (!may_call_all(call, builder))
 			return true;

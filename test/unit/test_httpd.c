@@ -150,8 +150,8 @@ test_sender(void)
 		CHECK_STR(sender(httpd, fd, cases[i].headers), cases[i].looks);
 
 	/* a header that is too long is not taken for none */
-	snprintf(longer, sizeof(longer), "GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %05000d\r\n\r\n",
-			 7);
+	snprintf(longer, sizeof(longer),
+			 "GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %05000d\r\n\r\n", 7);
 	CHECK(say(httpd, fd, longer));
 	request = take(httpd);
 	CHECK_STR(request->authorization, "");
