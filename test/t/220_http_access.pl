@@ -191,9 +191,11 @@ is((post('prepare', { gid => 'tcc-of-a', trans_type => 'tcc' }, bearer($a)))[0],
 for my $route (qw(abort submit forceStop resetNextCronTime prepare))
 {
 	is((post($route, { gid => 'of-a', %msg }, bearer($b)))[0], 403, "$route by another is refused");
+	is((post($route, { gid => 'of-a', %msg }))[0], 403, '... and without a token');
 }
 is((post('registerBranch', { gid => 'tcc-of-a', trans_type => 'tcc', branch_id => '01', confirm => 'http://127.0.0.1:9/', cancel => 'http://127.0.0.1:9/' }, bearer($b)))[0],
 	403, 'so is a branch');
+is((post('registerBranch', { %branch, gid => 'tcc-of-a' }))[0], 403, '... and without a token');
 is(value("SELECT string_agg(status, ',') FROM dtm.transactions WHERE gid IN ('of-a', 'tcc-of-a')"), 'prepared,prepared', 'nothing has changed');
 is(value("SELECT count(*) FROM dtm.branches WHERE gid = 'tcc-of-a'"), 0, 'no branch was added');
 is((post('abort', { gid => 'of-a', %msg }, bearer($a)))[0], 200, 'its own role may');
