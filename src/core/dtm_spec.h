@@ -131,6 +131,12 @@ extern bool dtm_spec_set_retry_limit(DtmSpecBuilder *builder, int64_t limit);
 extern bool dtm_spec_set_timeout_to_fail(DtmSpecBuilder *builder, int64_t ms);
 extern bool dtm_spec_set_start_after(DtmSpecBuilder *builder, int64_t ms);
 extern bool dtm_spec_set_delay(DtmSpecBuilder *builder, int64_t ms);
+
+/*
+ * DTM's wire: without a retry_interval of its own one with a shorter
+ * timeout_to_fail than the default interval is repeated at that.
+ */
+extern bool dtm_spec_derive_retry_interval(DtmSpecBuilder *builder, int64_t default_ms);
 extern bool dtm_spec_set_search_path(DtmSpecBuilder *builder, const char *path, size_t len);
 extern bool dtm_spec_add_header(DtmSpecBuilder *builder, const char *name, size_t name_len,
 								DtmJsonKind kind, const char *value, size_t value_len);
