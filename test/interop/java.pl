@@ -297,6 +297,22 @@ sub branch
 	is(money('sql'), '100/0 0/0', 'SQL and wire: there was nothing to undo');
 }
 
+# ---------------------------------------------------------------- token
+
+{
+	$node->safe_psql('postgres', q{CREATE ROLE bank; SELECT dtm_grant('bank')});
+	my $token = $node->safe_psql('postgres', q{SELECT dtm_http_token_create('bank', 'java')});
+
+	accounts('token', 100);
+	my $answer = ask(do => 'saga', gid => 'token', token => $token, wait => JSON::PP::true, steps => transfer('token'));
+	is($answer->{gid}, 'token', 'token: accepted') or diag(explain($answer));
+	is(value("SELECT submitted_by FROM dtm.transactions WHERE gid = 'token'"), 'bank', 'token: the transaction is its role\'s');
+	$answer = ask(do => 'saga', gid => 'forged', token => "${token}x", steps => transfer('token'));
+	like($answer->{cause}, qr/\b401\b/, 'token: an unknown one is refused');
+	is(value("SELECT count(*) FROM dtm.transactions WHERE gid = 'forged'"), 0, 'token: and nothing stored');
+	like(ask(do => 'abort', gid => 'token')->{error}, qr/\b40[39]\b/, "token: others do not steer it");
+}
+
 # ---------------------------------------------------------------- anomalies
 
 # A call of a service as the coordinator makes it.

@@ -2,6 +2,9 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
+import feign.Feign;
+import feign.jackson.JacksonDecoder;
+import feign.jackson.JacksonEncoder;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.util.ArrayList;
@@ -19,6 +22,7 @@ import pub.dtm.client.model.param.SagaOperatorParam;
 import pub.dtm.client.model.param.TccOperatorParam;
 import pub.dtm.client.model.responses.DtmResponse;
 import pub.dtm.client.saga.Saga;
+import pub.dtm.client.stub.DtmFeignClient;
 import pub.dtm.client.tcc.Tcc;
 
 /**
@@ -29,12 +33,14 @@ import pub.dtm.client.tcc.Tcc;
 public final class Interop {
     private static final ObjectMapper JSON = new ObjectMapper();
 
+    private final String endpoint;
     private final Business business;
     private final Recorder recorder;
     private final Map<Boolean, DtmClient> clients = new HashMap<>();
     private final Map<String, Tcc> open = new ConcurrentHashMap<>();
 
     private Interop(String endpoint, String database) throws Exception {
+        this.endpoint = endpoint;
         business = new Business(database);
         recorder = new Recorder(endpoint);
         clients.put(false, new DtmClient(endpoint));
@@ -66,7 +72,8 @@ public final class Interop {
     }
 
     private void perform(JsonNode what, Map<String, Object> answer) throws Exception {
-        DtmClient client = clients.get(what.path("record").asBoolean());
+        DtmClient client = what.has("token") ? withToken(what.get("token").asText())
+                : clients.get(what.path("record").asBoolean());
         IDtmServerStub stub = client.newSaga().getDtmServerStub();
 
         switch (what.get("do").asText()) {
@@ -109,6 +116,15 @@ public final class Interop {
             default:
                 throw new IllegalArgumentException("do what?");
         }
+    }
+
+    /** The SDK's own stub, with a header that it does not know of. */
+    private DtmClient withToken(String token) {
+        return new DtmClient(Feign.builder()
+                .decoder(new JacksonDecoder())
+                .encoder(new JacksonEncoder())
+                .requestInterceptor(request -> request.header("Authorization", "Bearer " + token))
+                .target(DtmFeignClient.class, "http://" + endpoint));
     }
 
     private static void answer(DtmResponse response, Map<String, Object> answer) {
