@@ -148,8 +148,11 @@ put_order(DtmApiWriter *writer, const DtmTrans *trans)
 static void
 put_workflow(DtmApiWriter *writer, const DtmTrans *trans)
 {
-	DtmText name = trans->query_sql_name.len > 0 ? trans->query_sql_name : trans->query_url;
+	DtmText name = trans->query_name;
 
+	/* one in SQL is its function */
+	if (!dtm_trans_is_resumed(trans))
+		name = trans->query_sql_name.len > 0 ? trans->query_sql_name : trans->query_url;
 	dtm_api_open(writer, '{');
 	if (trans->payload.len > 0)
 		dtm_api_member_base64_given(writer, "data", trans->payload);

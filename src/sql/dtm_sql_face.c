@@ -61,13 +61,6 @@ shown_headers(DtmText headers, bool mine)
 	return result;
 }
 
-/* Bytes that a client of a workflow has noted are no text. */
-static bool
-has_text(const DtmBranch *branch)
-{
-	return branch->kind != DTM_STEP_MEMO && branch->kind != DTM_STEP_MEMO_FAILED;
-}
-
 void
 dtm_face_show(DtmTrans *trans, bool mine)
 {
@@ -76,10 +69,11 @@ dtm_face_show(DtmTrans *trans, bool mine)
 	trans->headers = shown_headers(trans->headers, mine);
 	trans->query_url = dtm_store_wire_text(trans->query_url);
 	trans->query_sql_name = dtm_store_wire_text(trans->query_sql_name);
+	trans->query_name = dtm_store_wire_text(trans->query_name);
 	trans->reason = dtm_store_wire_text(trans->reason);
 	if (!mine)
 		trans->payload = nothing;
-	else if ((trans->flags & DTM_FLAG_CLIENT_RUN) == 0)
+	else if (!dtm_trans_is_resumed(trans))
 		trans->payload = dtm_store_wire_text(trans->payload);
 	for (int i = 0; i < trans->n_branches; i++)
 	{
@@ -91,7 +85,7 @@ dtm_face_show(DtmTrans *trans, bool mine)
 			branch->url[role] = dtm_store_wire_text(branch->url[role]);
 		if (!mine)
 			branch->payload = nothing;
-		else if (has_text(branch))
+		else if (!dtm_branch_is_memo(branch)) /* whose bytes are no text */
 			branch->payload = dtm_store_wire_text(branch->payload);
 	}
 }
@@ -107,7 +101,7 @@ dtm_face_result(const DtmTrans *trans, Jsonb *result)
 		return base64;
 
 	/* what its client gave is kept as it came: a JSON string of base64 */
-	if ((trans->flags & DTM_FLAG_CLIENT_RUN) != 0 && JB_ROOT_IS_SCALAR(result))
+	if (dtm_trans_is_resumed(trans) && JB_ROOT_IS_SCALAR(result))
 	{
 		JsonbValue value;
 
@@ -158,6 +152,13 @@ dtm_face_branches(const DtmTrans *trans, int64 id, DtmText gid, DtmApiBranchRow 
 			first[k].gid = gid;
 			first[k].create_time = trans->created_at;
 			first[k].update_time = Max(first[k].finish_time, trans->created_at);
+
+			/* what its client has done was over when it was told */
+			if (dtm_branch_is_memo(&trans->branches[i]))
+			{
+				first[k].create_time = first[k].update_time;
+				first[k].finish_time = 0;
+			}
 		}
 		n += added;
 	}

@@ -78,6 +78,9 @@ test_others(void)
 	trans.query_sql_name = test_text("public.\"or\"der");
 	trans.payload = test_text("{}");
 	check_custom("{\"data\":\"e30=\",\"name\":\"public.\\\"or\\\"der\"}");
+	trans.flags = DTM_FLAG_CLIENT_RUN;
+	trans.query_name = test_text("wf1");
+	check_custom("{\"data\":\"e30=\",\"name\":\"wf1\"}");
 }
 
 static void
