@@ -129,6 +129,9 @@ extern void dtm_sql_check_subscriber(const char *url);
 /* Does a step name a topic? */
 extern bool dtm_sql_has_topics(const DtmSpecBuilder *builder);
 
+/* Has each topic that a step names a subscriber? */
+extern bool dtm_sql_topics_lead_somewhere(const DtmSpecBuilder *builder);
+
 /* A branch for each subscriber; 42704 when a topic has none. */
 extern void dtm_sql_expand_topics(DtmSpecBuilder *builder);
 
