@@ -24,7 +24,7 @@ my $npm = need_tool('npm');
 my $place = build_dir('node');
 
 copy("$FindBin::Bin/node/$_", "$place/$_") or die "$_: $!"
-  for qw(package.json package-lock.json dtm.js client.js);
+  for qw(package.json package-lock.json dtm.js dtm_token.js client.js);
 run_step('install axios', [ $npm, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--cache', cache_dir('npm') ],
 	dir => $place, missing => "the packages of Node's registry");
 
@@ -55,6 +55,7 @@ sub scenario
 		$result = transact(@$arguments);
 		is($result->{raised}, undef, 'no error') or diag(explain($result)) unless $expected{http};
 		is($result->{status}, $expected{http}, 'the error') if $expected{http};
+		$expected{then}->($result) if $expected{then};
 		wait_status($node, $result->{gid}, $expected{status}) if $expected{status};
 		if ($expected{calls})
 		{
@@ -76,7 +77,9 @@ my $tried = [ 'branch_type=try 01 /out_try', 'branch_type=try 02 /in_try' ];
 
 my $saga = scenario('saga', ['saga'], status => 'succeed', calls => $there,
 	also => sub { like($_[0]{gid}, qr/^.{22}$/, 'mustGenGid'); });
-scenario('saga that is submitted twice', ['saga_twice'], status => 'succeed', calls => $there);
+$service->script('/out', { query => { op => 'action' }, answers => [ { gate => 'twice' } ] });
+scenario('saga that is submitted twice', ['saga_twice'], status => 'succeed', calls => $there,
+	then => sub { $service->open_gate('twice'); });
 scenario('saga that is submitted again after its end: axios raises', [ 'saga', gid => $saga->{gid} ], http => 409,
 	calls => $there, also => sub {
 		is($_[0]{answer}{dtm_result}, 'FAILURE', 'dtm_result');
@@ -118,4 +121,18 @@ scenario('a branch of a TCC that is over', [ 'tcc_late', gid => $aborted->{gid} 
 	is(scalar(() = $service->calls(path => '/out_try', gid => $aborted->{gid})), 1, 'its Try is not called');
 });
 
+my $token = $node->safe_psql('postgres', "SELECT dtm_http_token_create('shop', 'node')");
+$node->safe_psql('postgres', "ALTER SYSTEM SET dtm.http_anonymous = off");
+$node->reload;
+wait_until(sub { return (dtm_request($node, GET => '/newGid'))[0] == 401; }, 'a token is needed');
+scenario('saga without a token', [ 'saga', gid => 'no-token' ], http => 401, calls => []);
+for my $mode (qw(saga msg tcc))
+{
+	scenario("$mode with a token", [ $mode, token => $token ], status => 'succeed', also => sub {
+		my @calls = $service->calls(gid => $_[0]{gid});
+
+		is_deeply([ grep { join(' ', keys %{ $_->{headers} }) =~ /authorization/i } @calls ], [],
+			'the service has not seen it');
+	});
+}
 done_testing();

@@ -40,6 +40,7 @@ CREATE TABLE bank.account (id text PRIMARY KEY, balance int NOT NULL, frozen int
 INSERT INTO bank.account VALUES ('out', 1000), ('in', 1000);
 CREATE TABLE bank.interop_calls (seq bigserial PRIMARY KEY, method text, path text, gid text, trans_type text,
 	branch_id text, op text, body text, headers text, status int);
+CREATE TABLE bank.interop_open (gid text);
 END
 my $bank = start_program('bank', [ "$venv/bin/python", "$source/service.py", $dsn ], ready => qr/^port (\d+)/);
 my $url = 'http://127.0.0.1:' . $bank->match;
@@ -91,6 +92,7 @@ sub scenario
 		$result = transact(@$arguments);
 		is($result->{raised}, $expected{raises}, defined $expected{raises} ? 'raised' : 'nothing raised')
 		  or diag(explain($result));
+		$expected{then}->($result) if $expected{then};
 		wait_status($node, $result->{gid}, $expected{status}) if $expected{status};
 		is_deeply(calls($result->{gid}), $expected{calls}, 'calls') or diag(explain(calls($result->{gid})))
 		  if $expected{calls};
@@ -132,9 +134,14 @@ scenario('refused saga that is waited for', [ 'saga', wait => 1, payload => { re
 	raises => 'DTMFailureError', also => sub {
 		is($node->safe_psql('postgres', "SELECT dtm_status('$_[0]{gid}')"), 'failed', 'the answer came after the end');
 	});
-scenario('saga that is submitted twice', ['saga_twice'], status => 'succeed', calls => $there, money => '970 1030');
+scenario('saga that is submitted twice', [ 'saga_twice', payload => { hold => ['/out'] } ], status => 'succeed',
+	calls => $there, money => '970 1030', then => sub {
+		$node->safe_psql('postgres', "INSERT INTO bank.interop_open VALUES ('$_[0]{gid}')");
+	});
 scenario('saga that is submitted again after its end', [ 'saga', gid => $saga->{gid} ], raises => 'DTMFailureError',
 	calls => $there, money => '1000 1000');
+scenario('saga whose gid is too long', [ 'saga', gid => 'x' x 129 ], raises => 'Exception', calls => [],
+	also => sub { is($_[0]{message}, 'bad result', 'neither 200 nor 409'); });
 scenario('saga with branch headers', [ 'saga', headers => { 'X-Shop' => '7' } ], status => 'succeed', also => sub {
 	is($node->safe_psql('postgres', "SELECT count(*) FROM bank.interop_calls WHERE gid = '$_[0]{gid}'"
 		  . " AND headers ~* 'x-shop: 7'"), 2, 'both calls have it');
@@ -208,4 +215,18 @@ scenario('nested TCC', [ 'tcc', nested => 1 ], status => 'succeed', money => '97
 scenario('a branch of a TCC that is over', [ 'tcc_late', gid => $tcc->{gid} ], raises => 'DTMFailureError',
 	money => '1000 1000');
 
+# ---- with a token ----
+
+my $token = $node->safe_psql('postgres', "SELECT dtm_http_token_create('bank', 'python')");
+$node->safe_psql('postgres', "ALTER SYSTEM SET dtm.http_anonymous = off");
+$node->reload;
+wait_until(sub { return (dtm_request($node, GET => '/newGid'))[0] == 401; }, 'a token is needed');
+scenario('saga without a token', [ 'saga', gid => 'no-token' ], raises => 'Exception', calls => []);
+for my $mode (qw(saga tcc))
+{
+	scenario("$mode with a token", [ $mode, token => $token ], status => 'succeed', money => '970 1030', also => sub {
+		is($node->safe_psql('postgres', "SELECT count(*) FROM bank.interop_calls WHERE gid = '$_[0]{gid}'"
+			  . " AND headers ~* 'authorization'"), 0, 'the bank has not seen it');
+	});
+}
 done_testing();

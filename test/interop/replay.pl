@@ -48,11 +48,11 @@ sub read_replay
 	my ($head, $body, $status, $shape) =
 	  <$file> =~ /\A(?:##[^\n]*\n)+(.*?)\n\n(?:(.*)\n)?## answer (\d+)\n(.*)\z/s
 	  or die "$name: not in the form of a replay";
-	my %values = (busi => $busi, dtm => $dtm, branch => '', %with);
+	my %values = (busi => $busi, dtm => $dtm, branch => '', large => '', %with);
 
 	for my $text ($head, $shape, defined $body ? $body : ())
 	{
-		$text =~ s/\@(busi|dtm|gid|branch)\@/$values{$1}/g;
+		$text =~ s/\@(busi|dtm|gid|branch|large)\@/$values{$1}/g;
 	}
 	$body =~ s/\n/$with{line_end}/g if defined $with{line_end};
 	my $length = length($body // '');
@@ -68,11 +68,22 @@ sub send_bytes
 	my $socket = IO::Socket::INET->new(PeerAddr => $dtm, Timeout => 10) or die "could not connect to $dtm: $!";
 	my $answer = '';
 
-	print $socket $bytes or die "could not send: $!";
-	until ($answer =~ /\r\n\r\n/)
+	my $read_head = sub {
+		until ($answer =~ /\r\n\r\n/)
+		{
+			sysread($socket, $answer, 65536, length $answer) or die "no whole answer: $answer";
+		}
+	};
+	$socket->autoflush(1);
+	if ($bytes =~ /^Expect: 100-Continue\r$/m)
 	{
-		sysread($socket, $answer, 65536, length $answer) or die "no whole answer: $answer";
+		$bytes =~ s/^(.*?\r\n\r\n)//s;
+		print $socket $1 or die "could not send: $!";
+		$read_head->();
+		$answer =~ s{^HTTP/1\.1 100 .*?\r\n\r\n}{}s or die "not asked to continue: $answer";
 	}
+	print $socket $bytes or die "could not send: $!";
+	$read_head->();
 	my ($head, $body) = split /\r\n\r\n/, $answer, 2;
 	my ($length) = $head =~ /^Content-Length:\s*(\d+)/mi or die "no Content-Length: $head";
 	while (length $body < $length)
@@ -311,6 +322,9 @@ for my $orders (qw(empty null))
 	sequence("saga, orders $orders", 'dtm-php', ["saga-orders-$orders"], status => 'succeed', any_order => 1,
 		calls => [ sort @$both ], body => $context);
 }
+my $large = 'x' x 600_000;
+sequence('saga of more than 1 MiB', 'dtm-php', ['saga-large'], with => { large => $large }, status => 'succeed',
+	calls => $both, body => "{\"memo\":\"$large\"}");
 sequence('msg', 'dtm-php', [ 'msg-prepare', 'msg-submit' ], status => 'succeed', calls => ['POST action 01 /in']);
 sequence('msg that is aborted', 'dtm-php', [ 'msg-prepare', 'msg-abort' ], status => 'failed', calls => []);
 sequence('tcc', 'dtm-php', [ 'tcc-prepare', [ 'tcc-register', '01' ], 'tcc-submit' ], status => 'succeed',

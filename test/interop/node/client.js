@@ -9,10 +9,18 @@
  */
 const sdk = require(process.env.DTM_NODE_SDK || './dtm.js');
 
+const useToken = require('./dtm_token.js');
+
 const [dtm, service, scenario, ...rest] = process.argv.slice(2);
 const options = Object.fromEntries(rest.map((argument) => argument.split(/=(.*)/s)));
 const payload = { amount: 30, memo: 'Gebühr a/b' };
 const result = {};
+
+if (options.token) {
+  const axios = require(require.resolve('axios', { paths: [process.env.DTM_NODE_SDK || __dirname] }));
+
+  useToken(axios, dtm, options.token);
+}
 
 async function gid() {
   result.gid = options.gid || await sdk.mustGenGid(dtm);

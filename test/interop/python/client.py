@@ -13,10 +13,13 @@ import psycopg
 import requests
 from dtmcli import msg, saga, tcc, utils
 
+import dtm_token
 import pg_barrier  # noqa: F401
 
 dtm, bank, dsn, scenario = sys.argv[1:5]
 options = dict(argument.split("=", 1) for argument in sys.argv[5:])
+if "token" in options:
+    dtm_token.use(dtm, options["token"])
 gid = options.get("gid") or utils.gen_gid(dtm)
 payload = {"amount": 30, **json.loads(options.get("payload", "{}"))}
 result = {"gid": gid}

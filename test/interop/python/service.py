@@ -9,6 +9,7 @@ payload, {"amount": 30, "refuse": ["/in"]}:
 
     refuse       these paths say no behind the barrier: 409
     lose_call    these paths say 409 before the barrier, as if the call had not come
+    hold         these paths wait for a row of the transaction in interop_open
     lose_answer  these paths do their work and answer 500, once each
 """
 import ctypes
@@ -17,7 +18,7 @@ import json
 import os
 import signal
 import sys
-import threading
+import time
 import urllib.parse
 
 import psycopg
@@ -81,6 +82,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         request = json.loads(body) if body else {}
         if path in request.get("lose_call", []):
             return 409, {"error": "as if it had never come"}
+        if path in request.get("hold", []):
+            with psycopg.connect(dsn, autocommit=True) as db:
+                while db.execute("SELECT FROM interop_open WHERE gid = %s", (query["gid"],)).fetchone() is None:
+                    time.sleep(0.02)
 
         def effect(cursor):
             cursor.execute(EFFECTS[path], request)
@@ -109,5 +114,4 @@ ctypes.CDLL(None).prctl(1, signal.SIGKILL)    # PR_SET_PDEATHSIG
 server = Server(("127.0.0.1", 0), Handler)
 print("port", server.server_address[1], flush=True)
 os.dup2(2, 1)    # the SDK talks on stdout
-threading.current_thread().name = "bank"
 server.serve_forever()
