@@ -24,7 +24,8 @@ my $npm = need_tool('npm');
 my $place = build_dir('node');
 
 copy("$FindBin::Bin/node/$_", "$place/$_") or die "$_: $!"
-  for qw(package.json package-lock.json dtm.js dtm_token.js client.js);
+  for qw(package.json package-lock.json dtm.js client.js);
+copy("$FindBin::Bin/../../examples/node/dtm_token.js", $place) or die "dtm_token.js: $!";
 run_step('install axios', [ $npm, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--cache', cache_dir('npm') ],
 	dir => $place, missing => "the packages of Node's registry");
 

@@ -2,7 +2,8 @@
 #
 # python.pl
 #		DTM's SDK for Python, from its registry: saga, message and TCC by its
-#		own functions, and its barrier on PostgreSQL (python/pg_barrier.py).
+#		own functions, and its barrier on PostgreSQL and tokens by what is in
+#		examples/python.
 #
 # python/client.py makes one transaction a run, python/service.py is the bank
 # that is called.  What the bank has seen is in the table interop_calls.
@@ -19,6 +20,7 @@ use Test::More;
 
 my $source = "$FindBin::Bin/python";
 my $python = need_tool('python3');
+my %env = (PYTHONPATH => "$FindBin::Bin/../../examples/python");
 my $venv = build_dir('python') . '/venv';
 
 run_step('make a virtual environment (python3-venv)', [ $python, '-m', 'venv', $venv ], missing => 'python3-venv')
@@ -42,7 +44,7 @@ CREATE TABLE bank.interop_calls (seq bigserial PRIMARY KEY, method text, path te
 	branch_id text, op text, body text, headers text, status int);
 CREATE TABLE bank.interop_open (gid text);
 END
-my $bank = start_program('bank', [ "$venv/bin/python", "$source/service.py", $dsn ], ready => qr/^port (\d+)/);
+my $bank = start_program('bank', [ "$venv/bin/python", "$source/service.py", $dsn ], env => \%env, ready => qr/^port (\d+)/);
 my $url = 'http://127.0.0.1:' . $bank->match;
 
 # One run of the client; what it says.
@@ -50,7 +52,7 @@ sub transact
 {
 	my ($scenario, %options) = @_;
 	my $program = start_program("client $scenario", [ "$venv/bin/python", "$source/client.py", dtm_url($node), $url,
-			$dsn, $scenario, map { "$_=" . (ref $options{$_} ? encode_json($options{$_}) : $options{$_}) } sort keys %options ]);
+			$dsn, $scenario, map { "$_=" . (ref $options{$_} ? encode_json($options{$_}) : $options{$_}) } sort keys %options ], env => \%env);
 	my $status = $program->finish(60);
 	my ($last) = $program->output =~ /(\{.*\})\s*\z/;
 	my $result = defined $last ? eval { decode_json($last) } : undef;
