@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 
 #include "dtm_process.h"
+#include "dtm_serve.h"
 #include "dtm_settings.h"
 #include "dtm_shmem.h"
 
@@ -29,6 +30,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	dtm_shmem_init();
+	dtm_coordinator_server = &dtm_server;
 	dtm_ddl_init();
 	dtm_launcher_register();
 }

@@ -63,6 +63,9 @@ typedef struct DtmSpecBuilder DtmSpecBuilder;
  */
 extern DtmSpecBuilder *dtm_spec_begin(DtmArena *arena, DtmTransType type, DtmSpecError *error);
 
+/* No steps at all are fine: it succeeds at once, as it does in DTM. */
+extern void dtm_spec_allow_empty(DtmSpecBuilder *builder);
+
 /* Steps, in order.  A false result leaves the reason in error. */
 extern bool dtm_spec_step_begin(DtmSpecBuilder *builder);
 

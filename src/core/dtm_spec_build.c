@@ -348,7 +348,7 @@ dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len
 
 	if (builder->error.code != DTM_SPEC_OK)
 		return false;
-	if (trans->n_branches == 0 && !dtm_trans_registers(trans))
+	if (trans->n_branches == 0 && !dtm_trans_registers(trans) && !builder->may_be_empty)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, dtm_spec_list_name(builder),
 							   dtm_spec_step_example(builder), "\"%s\" is empty",
 							   dtm_spec_list_name(builder));

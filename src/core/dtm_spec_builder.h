@@ -44,6 +44,7 @@ struct DtmSpecBuilder
 	DtmStepExtra *extra; /* as many as trans.branches */
 	int size;            /* allocated branches */
 	DtmHeaderList headers;
+	bool may_be_empty;
 	size_t bytes; /* copied so far, bounds the memory */
 	DtmSpecError error;
 };

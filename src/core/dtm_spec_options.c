@@ -25,6 +25,12 @@ static bool
 check_header(DtmSpecBuilder *builder, int step, DtmText name, DtmJsonKind kind, DtmText value);
 
 void
+dtm_spec_allow_empty(DtmSpecBuilder *builder)
+{
+	builder->may_be_empty = true;
+}
+
+void
 dtm_spec_set_flags(DtmSpecBuilder *builder, uint32_t flags)
 {
 	builder->trans.flags = flags;

@@ -39,12 +39,14 @@ dtm_wire_request(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_
 	json_t *orders = NULL;
 	bool ok;
 
-	if (steps == NULL || json_is_null(steps))
+	if (wire == DTM_WIRE_TOLERANT)
+		dtm_spec_allow_empty(builder);
+	else if (steps == NULL || json_is_null(steps))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps",
 							   "Give an array, or an object like {\"steps\": [...], "
 							   "\"payloads\": [...]}.",
 							   "the object has no \"steps\"");
-	if (!json_is_array(steps))
+	if (steps != NULL && !json_is_null(steps) && !json_is_array(steps))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "steps", NULL,
 							   "\"steps\" is not an array");
 	if (!wire_custom_data(builder, request, &custom))
@@ -214,13 +216,13 @@ wire_payloads(DtmSpecBuilder *builder, json_t *request, DtmWire wire)
 	if (payloads != NULL && !json_is_null(payloads) && !json_is_array(payloads))
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "payloads", NULL,
 							   "\"payloads\" is not an array");
-	if (json_array_size(payloads) > n_steps)
+	if (json_array_size(payloads) > n_steps && wire == DTM_WIRE_STRICT)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "payloads", NULL,
 							   "\"payloads\" has %zu members for %zu steps",
 							   json_array_size(payloads), n_steps);
 	json_array_foreach(payloads, i, value)
 	{
-		if (!wire_payload(builder, n++, value, wire))
+		if (n < n_steps && !wire_payload(builder, n++, value, wire))
 			return false;
 	}
 	json_array_foreach(steps, i, value)
@@ -233,7 +235,9 @@ wire_payloads(DtmSpecBuilder *builder, json_t *request, DtmWire wire)
 		if (n < n_steps && !wire_payload(builder, n++, data, wire))
 			return false;
 	}
-	return true;
+	return n == n_steps || wire == DTM_WIRE_STRICT ||
+		dtm_spec_refuse(builder, DTM_SPEC_INVALID, (int) n, "payloads",
+						"Give \"payloads\" one text per step, \"\" for none.", "has no payload");
 }
 
 static bool

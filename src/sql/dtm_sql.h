@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "dtm_arena.h"
+#include "dtm_engine.h"
 #include "dtm_spec.h"
 #include "dtm_store.h"
 
@@ -42,7 +43,46 @@ extern void dtm_sql_take_options(FunctionCallInfo fcinfo, int first, DtmSpecBuil
  */
 extern text *dtm_sql_store(DtmSpecBuilder *builder, char *gid);
 
+/* A new transaction that the builder has finished. */
+typedef struct DtmSqlInsert
+{
+	const char *gid;
+	bool gid_given;   /* by the user: it may be taken */
+	bool chained;     /* messages of one database transaction are delivered in order */
+	DtmStatus status; /* NONE: the first one of its type */
+	int worker;       /* with workers > 1: the coordinator that is to drive it */
+	int workers;
+	const char *spec;
+	size_t spec_len;
+	int64 id; /* out */
+} DtmSqlInsert;
+
+/*
+ * Store it for the current role, and wake its coordinator at the commit;
+ * false when the gid is taken.
+ */
+extern bool dtm_sql_insert(DtmSqlInsert *insert);
+
+/* 22023 when it is no gid, or one of those that dtm_xa_exec makes. */
+extern void dtm_sql_check_gid(const char *gid);
+
 extern char *dtm_sql_new_gid(void);
+
+/*
+ * What is known of a transaction that exists becomes what is true under the
+ * lock of its row; one that is final is not locked.  False: it is gone.
+ */
+extern bool dtm_sql_lock(const char *gid, bool with_body, DtmFound *found);
+
+/*
+ * Steer a transaction that was found with its body and locked: SUBMIT or
+ * ABORT by the engine's rules, which wakes its coordinator at the commit.
+ * found->status is the new one.  False when its status does not allow it.
+ */
+extern bool dtm_sql_steer_found(const char *gid, DtmFound *found, const DtmEvent *event);
+
+/* Force-stop one that was locked and is not final: it has failed. */
+extern void dtm_sql_stop_found(const char *gid, DtmFound *found, const char *reason);
 
 /* ---- messages of one transaction, in order; dtm_sql_chain.c ---- */
 

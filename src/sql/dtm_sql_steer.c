@@ -49,15 +49,21 @@ reason_argument(FunctionCallInfo fcinfo, int n, const char *when_null)
 	return reason;
 }
 
+bool
+dtm_sql_lock(const char *gid, bool with_body, DtmFound *found)
+{
+	/* it may finish between the look and the lock */
+	return dtm_status_is_final(found->status) || dtm_store_lock(found->id, found) ||
+		dtm_store_find(gid, with_body, found);
+}
+
 /* The caller's transaction, with its row locked unless it is final. */
 static void
 lock_own(const char *gid, bool with_body, DtmFound *found)
 {
 	dtm_sql_find_own(gid, with_body, found);
 	dtm_workflow_refuse_itself(found->id);
-
-	/* it may finish between the look and the lock */
-	if (!dtm_status_is_final(found->status) && !dtm_store_lock(found->id, found))
+	if (!dtm_sql_lock(gid, with_body, found))
 		dtm_sql_find_own(gid, with_body, found);
 }
 
@@ -111,27 +117,56 @@ refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
 }
 
 /*
- * The second phase, decided by the owner: the engine's rules say what comes
- * next, and the coordinator goes on from there when we commit.
+ * The engine's rules say what comes next, and the coordinator goes on from
+ * there when we commit.
  */
+bool
+dtm_sql_steer_found(const char *gid, DtmFound *found, const DtmEvent *event)
+{
+	DtmArena arena = dtm_arena(CurrentMemoryContext);
+	DtmTrans trans;
+	DtmRc rc;
+	char *reason;
+
+	dtm_sql_unpack(found->spec, found->state, found->created_at, &trans);
+	trans.status = found->status;
+	if (found->reason != NULL)
+	{
+		trans.reason.data = found->reason;
+		trans.reason.len = (uint32_t) strlen(found->reason);
+	}
+	rc = dtm_engine_steer(&trans, event, GetCurrentTimestamp(), &arena);
+	if (rc == DTM_STATE)
+		return false;
+	if (rc != DTM_OK)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (trans.status == found->status)
+		return true;
+
+	reason = trans.reason.len == 0 ? NULL : pnstrdup(trans.reason.data, trans.reason.len);
+	if (trans.status == DTM_STATUS_FAILED)
+		store_failed(gid, found, reason);
+	else
+	{
+		char *state = palloc(dtm_state_bound(&trans));
+		size_t len = dtm_state_pack(&trans, state);
+
+		dtm_store_steer(found->id, trans.status, state, len, reason);
+	}
+	dtm_wake_at_commit(found->id);
+	found->status = trans.status;
+	return true;
+}
+
+/* The second phase, decided by the owner. */
 static Datum
 decide(FunctionCallInfo fcinfo, DtmEventKind kind, const char *reason)
 {
 	char *gid = dtm_sql_required_string(fcinfo, 0, "gid");
-	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	DtmFound found;
-	DtmTrans trans;
 	DtmEvent event;
-	DtmRc rc;
 
 	lock_own(gid, true, &found);
-	dtm_sql_unpack(found.spec, found.state, found.created_at, &trans);
-	trans.status = found.status;
-	if (found.reason != NULL)
-	{
-		trans.reason.data = found.reason;
-		trans.reason.len = (uint32_t) strlen(found.reason);
-	}
 	memset(&event, 0, sizeof(event));
 	event.kind = kind;
 	if (reason != NULL)
@@ -139,29 +174,17 @@ decide(FunctionCallInfo fcinfo, DtmEventKind kind, const char *reason)
 		event.reason.data = reason;
 		event.reason.len = (uint32_t) strlen(reason);
 	}
-	rc = dtm_engine_steer(&trans, &event, GetCurrentTimestamp(), &arena);
-	if (rc == DTM_STATE)
+	if (!dtm_sql_steer_found(gid, &found, &event))
 		refuse(gid, &found, kind);
-	if (rc != DTM_OK)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(found.status)));
+}
 
-	if (trans.status != found.status)
-	{
-		char *now_reason =
-			trans.reason.len == 0 ? NULL : pnstrdup(trans.reason.data, trans.reason.len);
-
-		if (trans.status == DTM_STATUS_FAILED)
-			store_failed(gid, &found, now_reason);
-		else
-		{
-			char *state = palloc(dtm_state_bound(&trans));
-			size_t len = dtm_state_pack(&trans, state);
-
-			dtm_store_steer(found.id, trans.status, state, len, now_reason);
-		}
-		dtm_wake_at_commit(found.id);
-	}
-	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(trans.status)));
+void
+dtm_sql_stop_found(const char *gid, DtmFound *found, const char *reason)
+{
+	store_failed(gid, found, reason);
+	dtm_wake_at_commit(found->id);
+	found->status = DTM_STATUS_FAILED;
 }
 
 /*
@@ -226,10 +249,7 @@ dtm_sql_stop(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("transaction \"%s\" has succeeded already", gid)));
 	if (found.status != DTM_STATUS_FAILED)
-	{
-		store_failed(gid, &found, reason_argument(fcinfo, 1, "stopped by dtm_stop()"));
-		dtm_wake_at_commit(found.id);
-	}
+		dtm_sql_stop_found(gid, &found, reason_argument(fcinfo, 1, "stopped by dtm_stop()"));
 	PG_RETURN_TEXT_P(cstring_to_text(dtm_status_name(DTM_STATUS_FAILED)));
 }
 

@@ -140,8 +140,8 @@ check_repeated(const char *gid, const DtmFound *found, DtmTransType type, const 
 					 "Submitting the same content again has no effect; other content needs another gid.")));
 }
 
-static void
-check_gid(const char *gid)
+void
+dtm_sql_check_gid(const char *gid)
 {
 	const char *problem = dtm_gid_check(gid, strlen(gid));
 
@@ -168,17 +168,36 @@ is_chained(const DtmTrans *trans)
 		trans->start_at <= trans->created_at;
 }
 
+/* Prepared, and no start_after has to be over for what is to come first. */
 static bool
 waits_for_submit(const DtmTrans *trans)
 {
-	if (trans->type == DTM_TYPE_MSG)
-		return trans->query_url.len > 0;
-	return trans->type != DTM_TYPE_WORKFLOW && dtm_trans_registers(trans);
+	switch (trans->type)
+	{
+		case DTM_TYPE_SAGA:
+		case DTM_TYPE_MSG:
+			return true;
+		case DTM_TYPE_TCC:
+		case DTM_TYPE_XA:
+		case DTM_TYPE_WORKFLOW:
+			return (trans->flags & DTM_FLAG_CLIENT_RUN) != 0;
+	}
+	return false;
 }
 
-/* Insert the two rows; false when the gid is taken. */
-static bool
-insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
+/* A number whose coordinator is this one. */
+static int64
+next_id_of(int worker, int workers)
+{
+	int64 id = dtm_store_next_id();
+
+	while (workers > 1 && id % workers != worker)
+		id = dtm_store_next_id();
+	return id;
+}
+
+bool
+dtm_sql_insert(DtmSqlInsert *insert)
 {
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
 	TimestampTz now = GetCurrentTimestamp();
@@ -190,37 +209,38 @@ insert(const char *gid, bool gid_given, const char *spec, size_t spec_len)
 
 	memset(&trans, 0, sizeof(trans));
 	trans.created_at = now;
-	if (dtm_spec_unpack(spec, spec_len, &arena, &trans) != DTM_OK)
+	if (dtm_spec_unpack(insert->spec, insert->spec_len, &arena, &trans) != DTM_OK)
 		elog(ERROR, "the packed transaction cannot be read back");
-	chained = is_chained(&trans);
+	chained = insert->chained && is_chained(&trans);
 
 	memset(&row, 0, sizeof(row));
-	row.gid = gid;
-	row.gid_given = gid_given;
+	row.gid = insert->gid;
+	row.gid_given = insert->gid_given;
 	row.type = trans.type;
-	row.status = trans.status;
+	row.status = insert->status != DTM_STATUS_NONE ? insert->status : trans.status;
 	row.owner = GetUserId();
 	row.created_at = now;
 
 	/* what waits for its submit has a deadline first, which the coordinator knows */
-	row.next_run_at = waits_for_submit(&trans) ? now : trans.start_at;
+	row.next_run_at =
+		row.status == DTM_STATUS_PREPARED && waits_for_submit(&trans) ? now : trans.start_at;
 	row.after = chained ? dtm_chain_last(row.owner) : 0;
-	row.spec = spec;
-	row.spec_len = spec_len;
+	row.spec = insert->spec;
+	row.spec_len = insert->spec_len;
 
 	dtm_store_begin(&scope);
-	row.id = dtm_store_next_id();
+	row.id = next_id_of(insert->worker, insert->workers);
 	stored = dtm_store_insert(&row);
 	dtm_store_end(&scope);
 	if (stored == DTM_STORED_TAKEN)
 		return false;
+	insert->id = row.id;
 	if (chained)
 		dtm_chain_set_last(row.owner, row.id);
 
 	/* whoever finishes the one before it will announce it */
 	if (stored == DTM_STORED_DUE)
 		dtm_wake_at_commit(row.id);
-	warn_when_not_driven();
 	return true;
 }
 
@@ -234,9 +254,10 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 	const char *spec;
 	size_t spec_len;
 	DtmFound found;
+	DtmSqlInsert insert;
 
 	if (gid_given)
-		check_gid(gid);
+		dtm_sql_check_gid(gid);
 	else
 		gid = dtm_sql_new_gid();
 
@@ -256,7 +277,15 @@ dtm_sql_store(DtmSpecBuilder *builder, char *gid)
 		dtm_sql_check_targets(builder);
 		dtm_sql_check(builder, dtm_spec_finish(builder, &spec, &spec_len));
 	}
-	if (!insert(gid, gid_given, spec, spec_len))
+	memset(&insert, 0, sizeof(insert));
+	insert.gid = gid;
+	insert.gid_given = gid_given;
+	insert.chained = true;
+	insert.spec = spec;
+	insert.spec_len = spec_len;
+	if (dtm_sql_insert(&insert))
+		warn_when_not_driven();
+	else
 	{
 		if (!dtm_store_find(gid, true, &found))
 			ereport(ERROR,

@@ -52,10 +52,16 @@ relation_owner(Oid relid)
 	return owner;
 }
 
+Oid
+dtm_store_owner(void)
+{
+	return relation_owner(dtm_relation("trans"));
+}
+
 void
 dtm_store_begin(DtmStoreScope *scope)
 {
-	Oid owner = relation_owner(dtm_relation("trans"));
+	Oid owner = dtm_store_owner();
 
 	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -309,6 +315,59 @@ dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len,
 	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
 	dtm_plan_execute(PLAN_STEER, values, reason == NULL ? "   n " : NULL, false, true);
 	dtm_store_end(&scope);
+}
+
+void
+dtm_store_respec(int64 id, const char *spec, size_t spec_len)
+{
+	DtmStoreScope scope;
+	bytea *bytes = palloc(VARHDRSZ + spec_len);
+	Datum values[2];
+
+	SET_VARSIZE(bytes, VARHDRSZ + spec_len);
+	memcpy(VARDATA(bytes), spec, spec_len);
+	dtm_store_begin(&scope);
+	values[0] = Int64GetDatum(id);
+	values[1] = PointerGetDatum(bytes);
+	dtm_plan_execute(PLAN_RESPEC, values, NULL, false, true);
+	dtm_store_end(&scope);
+}
+
+bool
+dtm_store_outcome(int64 id, DtmStatus *status, char **reason)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	DtmStoreScope scope;
+	Datum values[1] = {Int64GetDatum(id)};
+	bool exists;
+
+	dtm_store_begin(&scope);
+	exists = dtm_plan_execute(PLAN_OUTCOME, values, NULL, true, true) > 0;
+	if (exists)
+	{
+		*status = (DtmStatus) DatumGetInt16(dtm_plan_value(0, 1, NULL));
+		*reason = copy_text(2, caller);
+	}
+	dtm_store_end(&scope);
+	return exists;
+}
+
+int
+dtm_store_later(TimestampTz after, Oid member, int limit, int64 *ids)
+{
+	DtmStoreScope scope;
+	Datum values[3];
+	int n;
+
+	dtm_store_begin(&scope);
+	values[0] = TimestampTzGetDatum(after);
+	values[1] = ObjectIdGetDatum(member);
+	values[2] = Int32GetDatum(limit);
+	n = (int) dtm_plan_execute(PLAN_LATER, values, NULL, true, true);
+	for (int i = 0; i < n; i++)
+		ids[i] = DatumGetInt64(dtm_plan_value(i, 1, NULL));
+	dtm_store_end(&scope);
+	return n;
 }
 
 int64

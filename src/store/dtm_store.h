@@ -34,6 +34,9 @@ typedef struct DtmStoreScope
 extern void dtm_store_begin(DtmStoreScope *scope);
 extern void dtm_store_end(DtmStoreScope *scope);
 
+/* The owner of the tables, which is the extension's. */
+extern Oid dtm_store_owner(void);
+
 /* ---- submitting (backends) ---- */
 
 /* What is stored of a new transaction. */
@@ -107,6 +110,19 @@ extern void dtm_store_stop(const DtmFound *found, const char *reason);
  */
 extern void dtm_store_steer(int64 id, DtmStatus status, const char *state, size_t state_len,
 							const char *reason);
+
+/*
+ * Another spec for a transaction whose row in dtm.live the caller has locked
+ * and is about to steer, so that who has the old one in memory loads it again.
+ */
+extern void dtm_store_respec(int64 id, const char *spec, size_t spec_len);
+
+/* What became of a finished one; false when there is none.  *reason may be NULL. */
+extern bool dtm_store_outcome(int64 id, DtmStatus *status, char **reason);
+
+/* Unfinished ones of that role's that wait until after that time, the next ones first. */
+extern int dtm_store_later(TimestampTz after, Oid member, int limit, int64 *ids);
+
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
 
 /* ---- branches that come after the submit; dtm_store_branch.c ---- */

@@ -169,6 +169,25 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE id OPERATOR(pg_catalog.=) $1",
 		2, {INT8OID, TIMESTAMPTZOID}
 	},
+	[PLAN_RESPEC] = {
+		"UPDATE dtm.trans SET spec = $2 WHERE id OPERATOR(pg_catalog.=) $1",
+		2, {INT8OID, BYTEAOID}
+	},
+	[PLAN_LATER] = {
+		"SELECT w.id FROM dtm.timer AS w"
+		" JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) w.id"
+		" JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) w.id"
+		" WHERE w.due_at OPERATOR(pg_catalog.>) $1"
+		" AND w.due_at OPERATOR(pg_catalog.<) 'infinity'"
+		" AND l.next_run_at OPERATOR(pg_catalog.=) w.due_at AND NOT l.parked"
+		" AND pg_catalog.pg_has_role($2, t.owner, 'USAGE')"
+		" ORDER BY w.due_at, w.id LIMIT $3",
+		3, {TIMESTAMPTZOID, OIDOID, INT4OID}
+	},
+	[PLAN_OUTCOME] = {
+		"SELECT d.status, d.reason FROM dtm.done AS d WHERE d.id OPERATOR(pg_catalog.=) $1",
+		1, {INT8OID}
+	},
 	[PLAN_STEER] = {
 		"UPDATE dtm.live SET ver = ver OPERATOR(pg_catalog.+) 1, status = $2, state = $3,"
 		" reason = $4, failures = 0, next_run_at = $5, updated_at = $5,"

@@ -22,6 +22,8 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
+#include "dtm_settings.h"
+
 #define DTM_MAX_COORDINATORS 4 /* per database */
 #define DTM_MAX_SQL_WORKERS 8  /* the most that dtm.sql_workers may be */
 #define DTM_MAX_EXECUTORS 9    /* per database: one more, for what sessions wait for */
@@ -82,7 +84,9 @@ typedef struct DtmCoordinatorSlot
 	uint64 generation; /* of the process that has it */
 	TimestampTz started_at;
 	TimestampTz exited_at;
-	int failures; /* starts in a row that ended in an error */
+	int failures;                        /* starts in a row that ended in an error */
+	char http_address[DTM_HTTP_ADDRESS]; /* where it listens, with the port; */
+	int http_port;                       /* 0 = nowhere */
 
 	/* written by the coordinator alone, read without a lock */
 	pg_atomic_uint32 in_flight;

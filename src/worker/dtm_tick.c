@@ -363,6 +363,14 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 
 /* ---- after the commit ---- */
 
+/* Nothing of it is called any more, or for now: who waits for that is told. */
+static void
+tell_server(DtmCoordinator *c, const DtmHeld *held)
+{
+	if (c->serve != NULL)
+		dtm_coordinator_server->settled(c, held);
+}
+
 static void
 settle_one(Tick *tick, DtmHeld *held)
 {
@@ -388,18 +396,22 @@ settle_one(Tick *tick, DtmHeld *held)
 	if (held->finished)
 	{
 		pg_atomic_fetch_add_u64(&c->slot->finished, 1);
+		tell_server(c, held);
 		dtm_held_drop(c, held);
 		return;
 	}
 	if (releases(tick, held))
 	{
 		c->next_timer = Min(c->next_timer, held->next_at);
+		tell_server(c, held);
 		dtm_held_drop(c, held);
 		return;
 	}
 	dtm_held_wake_at(c, held, held->next_at);
 	if (held->n_starts > 0)
 		dtm_calls_start(c, held);
+	else if (held->calls_out == 0)
+		tell_server(c, held);
 
 	/* reasons of quick repeats add up: begin afresh from the tables */
 	if (held->calls_out == 0 && held->n_starts == 0 &&

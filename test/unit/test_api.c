@@ -459,6 +459,28 @@ test_query_strings(void)
 	CHECK(read_as("PUT", "/api/ping", "anything"));
 }
 
+/* DTM takes a saga of no steps, which succeeds at once; but a step needs a payload. */
+static void
+test_empty(void)
+{
+	CHECK(read_as("POST", BASE "submit",
+				  "{\"gid\":\"g\",\"trans_type\":\"saga\",\"steps\":[],\"payloads\":null}"));
+	CHECK_INT(finish(call.trans.builder).n_branches, 0);
+	CHECK(read_as("POST", BASE "submit", "{\"gid\":\"g\",\"trans_type\":\"msg\"}"));
+	CHECK_INT(finish(call.trans.builder).n_branches, 0);
+	CHECK(!read_as("POST", BASE "submit",
+				   "{\"gid\":\"g\",\"trans_type\":\"msg\",\"steps\":[{\"action\":\"http://a/\"},"
+				   "{\"action\":\"http://a/\"}],\"payloads\":[\"\"]}"));
+	CHECK_INT(answer.status, 500);
+	CHECK_STR(answer.body,
+			  "{\"message\":\"step 1 has no payload; Give \\\"payloads\\\" one text per "
+			  "step, \\\"\\\" for none.\"}");
+	CHECK(read_as("POST", BASE "submit",
+				  "{\"gid\":\"g\",\"trans_type\":\"msg\",\"steps\":[{\"action\":\"http://a/\"}],"
+				  "\"payloads\":[\"1\",\"2\"]}"));
+	CHECK_INT(finish(call.trans.builder).n_branches, 1);
+}
+
 static void
 test_rpc(void)
 {
@@ -471,7 +493,7 @@ test_rpc(void)
 	CHECK(
 		read_as("POST", uri,
 				"{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"method\":\"submit\",\"params\":{\"gid\":\"a;b\","
-				"\"trans_type\":\"saga\",\"protocol\":\"json-rpc\",\"steps\":[{\"action\":\"http://a/\"}]}}"));
+				"\"trans_type\":\"saga\",\"protocol\":\"json-rpc\",\"payloads\":[\"{}\"],\"steps\":[{\"action\":\"http://a/\"}]}}"));
 	CHECK_INT(call.route, DTM_API_SUBMIT);
 	CHECK_TEXT(call.trans.gid, "a;b");
 	CHECK_TEXT(call.trans.protocol, "json-rpc");
@@ -538,6 +560,7 @@ main(void)
 	test_others();
 	test_bad_bodies();
 	test_query_strings();
+	test_empty();
 	test_rpc();
 	test_memory();
 	test_arena_reset(&memory);

@@ -15,7 +15,7 @@
 #include "test_httpd_peer.h"
 
 #define SAGA \
-	"{\"gid\":\"%s\",\"trans_type\":\"saga\",\"wait_result\":%s,\"steps\":[{\"action\":\"http://a/\"}]}"
+	"{\"gid\":\"%s\",\"trans_type\":\"saga\",\"wait_result\":%s,\"payloads\":[\"{}\"],\"steps\":[{\"action\":\"http://a/\"}]}"
 
 static DtmHttpd *httpd;
 static DtmHttpdRequest *waiting; /* a submit with wait_result */
@@ -156,9 +156,13 @@ main(void)
 	snprintf(body, sizeof(body), SAGA, "g1", "false");
 	check_asked(&client, "/api/dtmsvr/submit", body, 200, "{\"dtm_result\":\"SUCCESS\"}");
 	check_asked(&client, "/api/dtmsvr/submit",
-				"{\"gid\":\"g\",\"trans_type\":\"saga\",\"steps\":[]}", 500,
-				"{\"message\":\"\\\"steps\\\" is empty; Each step is an object like {\\\"action\\\": "
-				"\\\"http://...\\\", \\\"compensate\\\": \\\"http://...\\\"}.\"}");
+				"{\"gid\":\"g\",\"trans_type\":\"saga\",\"steps\":[{\"action\":\"http://a/\"}]}",
+				500,
+				"{\"message\":\"step 0 has no payload; Give \\\"payloads\\\" one text per step, "
+				"\\\"\\\" for none.\"}");
+	check_asked(&client, "/api/dtmsvr/submit",
+				"{\"gid\":\"g\",\"trans_type\":\"saga\",\"steps\":null}", 200,
+				"{\"dtm_result\":\"SUCCESS\"}");
 	check_asked(&client, "/api/json-rpc",
 				"{\"jsonrpc\":\"2.0\",\"id\":\"no-use\",\"method\":\"newGid\"}", 200,
 				"{\"error\":null,\"id\":\"no-use\",\"jsonrpc\":\"2.0\",\"result\":{\"gid\":\"new\"}}");
