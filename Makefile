@@ -4,7 +4,7 @@
 # make check             everything that scripts/check.sh does, on a server of its own
 # make demo              the shop of examples/shop on a server of its own
 # make unit fuzz         what needs no server
-# make regress isolation tap sql
+# make regress isolation tap interop sql
 #                        what needs one: a throwaway cluster, or the running one
 #                        when PGHOST is set (with the extension installed)
 # make style layers compat symbols filesize
@@ -174,7 +174,7 @@ TAP_JOBS ?= 2
 # Without PGHOST: once more inside a throwaway cluster with this tree installed.
 IN_CLUSTER = $(if $(PGHOST),,scripts/with_cluster.sh)
 
-.PHONY: regress isolation tap sql
+.PHONY: regress isolation tap interop sql
 regress:
 ifeq (,$(IN_CLUSTER))
 	@scripts/run_regress.sh '$(BUILD)/regress' '$(top_builddir)/src/test/regress/pg_regress' '$(bindir)' '$(EXTENSION)' $(REGRESS)
@@ -193,11 +193,15 @@ endif
 tap:
 ifeq (,$(IN_CLUSTER))
 	@TESTDIR='$(CURDIR)/$(BUILD)/tap' PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress' \
-		PATH='$(bindir)':"$$PATH" perl -I '$(top_srcdir)/src/test/perl' -I test/t \
+		PATH='$(bindir)':"$$PATH" perl -I '$(top_srcdir)/src/test/perl' -I test/t -I test/interop \
 		scripts/run_tap.pl $(TAP_JOBS) $(PROVE_TESTS)
 else
 	@$(IN_CLUSTER) $(MAKE) tap PROVE_TESTS='$(PROVE_TESTS)' TAP_JOBS=$(TAP_JOBS)
 endif
+
+# The same with the SDKs of DTM, which are fetched from their registries.
+interop:
+	@$(MAKE) tap PROVE_TESTS='$(sort $(wildcard test/interop/*.pl))' TAP_JOBS=$(TAP_JOBS)
 
 sql:
 ifeq (,$(IN_CLUSTER))

@@ -17,8 +17,9 @@ import time
 import psycopg2
 
 STUB_PORT = 18771
+HTTP_PORT = 18772
 HZ = os.sysconf("SC_CLK_TCK")
-PARTS = ["base", "submit", "e2e", "cpu", "latency", "claim", "memory", "barrier", "flash_sale"]
+PARTS = ["base", "submit", "e2e", "http", "cpu", "latency", "claim", "memory", "barrier", "flash_sale"]
 rows = []
 
 
@@ -199,6 +200,54 @@ def bench_e2e(args):
         total = value("SELECT count(*) FROM dtm.done")
         note("flood: 16 clients submit as fast as they can, until all are done",
              f"{total / (time.time() - started):.0f}/s", f"submitted {tps:.0f}/s", "", "")
+
+
+def http_submits(connections, seconds, route="submit"):
+    out = subprocess.run(["build/bench/submit_loop", str(HTTP_PORT), str(connections), str(seconds), str(STUB_PORT),
+                          route],
+                         capture_output=True, text=True)
+    found = re.search(r"per_second ([0-9.]+) p50_ms ([0-9.]+) p99_ms ([0-9.]+) errors 0$", out.stdout.strip())
+    if not found:
+        raise SystemExit(out.stdout + out.stderr)
+    return tuple(float(group) for group in found.groups())
+
+
+def bench_http(args):
+    """Submits through the port and by SQL in turns, both with the coordinator that also drives them."""
+    path = script("submit.sql", SUBMIT)
+    value(f"ALTER DATABASE bench SET dtm.http_listen = '127.0.0.1:{HTTP_PORT}'")
+    restart_worker()
+    seconds = args.seconds
+    later = script("later.sql", LATER)
+
+    # stored, and nothing to call yet
+    for connections in (16, 64):
+        runs = []
+        for _ in range(3):
+            clear()
+            base = pgbench(later, seconds, clients=connections)
+            clear()
+            runs.append((http_submits(connections, seconds, "prepare"), base))
+        (rate, p50, p99), base = sorted(runs)[1]
+        note(f"sagas stored over HTTP, {connections} connections", f"{rate:.0f}/s",
+             f"{base:.0f}/s by SQL", f"{rate / base:.2f}", "", f"answered p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    with Stub():
+        for connections in (16, 64):
+            clear()
+            started = time.time()
+            tps = pgbench(path, seconds, clients=connections)
+            wait_until("SELECT count(*)::int FROM dtm.live", 0, 300)
+            by_sql = value("SELECT count(*) FROM dtm.done") / (time.time() - started)
+            clear()
+            started = time.time()
+            rate, p50, p99 = http_submits(connections, seconds)
+            wait_until("SELECT count(*)::int FROM dtm.live", 0, 300)
+            by_http = value("SELECT count(*) FROM dtm.done WHERE status = 4") / (time.time() - started)
+            note(f"sagas/s over HTTP, 3 branches, submit to end, {connections} connections", f"{by_http:.0f}/s",
+                 f"{by_sql:.0f}/s by SQL", f"{by_http / by_sql:.2f}", "",
+                 f"submitted {rate:.0f}/s over HTTP (answered p50 {p50:.1f} ms, p99 {p99:.1f} ms), {tps:.0f}/s by SQL")
+    value("ALTER DATABASE bench RESET dtm.http_listen")
+    restart_worker()
 
 
 def bench_cpu(args):

@@ -3,9 +3,9 @@
 # The benchmark: builds the stub and the bare libcurl loop, gets a throwaway
 # cluster with fsync on, runs bench/bench.py in it.
 #
-#   bench/run.sh              everything, about six minutes
+#   bench/run.sh              everything, about seven minutes
 #   bench/run.sh --quick      shorter runs, to see that it works
-#   bench/run.sh submit e2e   some of: base submit e2e cpu latency claim memory barrier flash_sale
+#   bench/run.sh submit e2e   some of: base submit e2e http cpu latency claim memory barrier flash_sale
 #
 # Ratios are made within one run; nothing else should run on the machine.
 set -euo pipefail
@@ -22,4 +22,5 @@ fi
 mkdir -p build/bench
 cc -O2 -o build/bench/stub bench/stub.c
 cc -O2 -o build/bench/curl_loop bench/curl_loop.c $(pkg-config --cflags --libs libcurl)
+cc -O2 -o build/bench/submit_loop bench/submit_loop.c
 exec /usr/bin/python3 bench/bench.py "$@"

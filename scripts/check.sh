@@ -6,7 +6,8 @@
 #   scripts/check.sh unit regress        only these kinds
 #
 # Kinds: layers compat filesize style unit fuzz build symbols regress isolation
-# sql tap.  What needs a server gets a throwaway one; see scripts/lib.sh.
+# sql tap interop.  What needs a server gets a throwaway one; see scripts/lib.sh.
+# interop fetches the SDKs of DTM from their registries.
 # FUZZ_SECONDS (10), HISTORIES (1000000) and TAP_JOBS (2) set the effort.
 #
 # The last line is "N passed, N failed"; the exit status is 0 only when nothing
@@ -14,7 +15,7 @@
 #
 . "$(dirname "$0")/lib.sh"
 
-all_kinds="layers compat filesize style unit fuzz build symbols regress isolation sql tap"
+all_kinds="layers compat filesize style unit fuzz build symbols regress isolation sql tap interop"
 kinds=${*:-$all_kinds}
 for kind in $kinds; do
 	if [[ " $all_kinds " != *" $kind "* ]]; then
@@ -24,7 +25,7 @@ for kind in $kinds; do
 done
 wanted() { [[ " $kinds " == *" $1 "* ]]; }
 needs_server() { wanted regress || wanted isolation || wanted sql; }
-needs_build() { wanted build || wanted symbols || wanted tap || needs_server; }
+needs_build() { wanted build || wanted symbols || wanted tap || wanted interop || needs_server; }
 
 total_passed=0
 total_failed=0
@@ -129,5 +130,8 @@ fi
 if wanted tap; then
 	# set, so that make does not begin a cluster: the TAP tests have their own
 	PGHOST=${PGHOST:-$WORK} kind tap make -s tap "TAP_JOBS=${TAP_JOBS:-2}"
+fi
+if wanted interop; then
+	PGHOST=${PGHOST:-$WORK} kind interop make -s interop "TAP_JOBS=${TAP_JOBS:-2}"
 fi
 finish

@@ -124,6 +124,20 @@ CREATE TABLE dtm.topic (
 );
 COMMENT ON TABLE dtm.topic IS 'subscribers of topics; read dtm.topics instead';
 
+-- A topic, which outlives its last subscriber: DTM's clients see it with its version, over the HTTP API.
+CREATE SEQUENCE dtm.topic_id_seq AS bigint;
+COMMENT ON SEQUENCE dtm.topic_id_seq IS 'numbers of topics';
+CREATE TABLE dtm.topic_version (
+	topic		text COLLATE "C" NOT NULL,
+	id			bigint NOT NULL DEFAULT nextval('dtm.topic_id_seq'),
+	version		bigint NOT NULL DEFAULT 1,
+	created_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	updated_at	timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT topic_version_pkey PRIMARY KEY (topic),
+	CONSTRAINT topic_version_id_key UNIQUE (id)
+);
+COMMENT ON TABLE dtm.topic_version IS 'topics, also those without a subscriber: version counts the changes of their subscribers; locked while they change';
+
 /*
  * Where dtm_xa_exec may have left something prepared: written, in a
  * transaction of its own, before a role first prepares on a server.  Not in
@@ -167,3 +181,5 @@ SELECT pg_catalog.pg_extension_config_dump('dtm.done', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.timer', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.node', '');
 SELECT pg_catalog.pg_extension_config_dump('dtm.topic', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.topic_version', '');
+SELECT pg_catalog.pg_extension_config_dump('dtm.topic_id_seq', '');

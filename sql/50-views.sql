@@ -231,3 +231,9 @@ SELECT r.gid::text COLLATE "default" AS gid,
 FROM dtm.reservation AS r JOIN dtm.stock AS s ON s.resource OPERATOR(pg_catalog.=) r.resource
 WHERE dtm.may_see(s.owner);
 COMMENT ON VIEW dtm.reservations IS 'who has reserved what: reserved, sold, released or expired; until dtm.retention after its end';
+
+CREATE VIEW dtm.http_tokens WITH (security_barrier) AS
+SELECT k.name::text COLLATE "default" AS name, k.role, k.created_at, k.expires_at
+FROM dtm.http_token AS k
+WHERE dtm.may_see(k.role);
+COMMENT ON VIEW dtm.http_tokens IS 'tokens of the HTTP API without their secrets; a role sees its own, pg_monitor all';

@@ -28,7 +28,8 @@ BEGIN
 			AND d.deptype = 'e'
 			AND e.extname = 'dtm_pg'
 			AND p.proname NOT IN ('dtm_grant', 'dtm_pause', 'dtm_resume', 'note_installed',
-				'dtm_topic_subscribe', 'dtm_topic_unsubscribe', 'dtm_topic_drop')
+				'dtm_topic_subscribe', 'dtm_topic_unsubscribe', 'dtm_topic_drop',
+				'dtm_http_token_create', 'dtm_http_token_drop')
 			-- 45-reserve.sql: these believe who is said to call, or ask nobody
 			AND NOT (p.pronamespace = 'dtm'::regnamespace
 				AND (p.proname LIKE '%\_as' OR p.proname LIKE 'stock\_%' OR p.proname LIKE 'reservation%'))
@@ -64,7 +65,7 @@ END $$;
 
 -- pg_monitor sees all transactions, and calls nothing that changes any.
 GRANT USAGE ON SCHEMA dtm TO pg_monitor;
-GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck, dtm.stocks, dtm.reservations TO pg_monitor;
+GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck, dtm.stocks, dtm.reservations, dtm.http_tokens TO pg_monitor;
 GRANT EXECUTE ON FUNCTION dtm.status_name(smallint), dtm.trans_type_name(smallint), dtm.may_see(oid),
 	dtm.spec_options(bytea), dtm.branch_rows(timestamptz, bytea, bytea), dtm.worker_rows(),
 	dtm.stuck_reason(timestamptz, bytea, bytea), dtm_status(text), dtm_result(text), dtm_timeline(text) TO pg_monitor;

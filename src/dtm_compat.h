@@ -15,6 +15,7 @@
 
 #include "catalog/pg_database.h"
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -74,18 +75,26 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, int flags)
 	object_ownercheck(DatabaseRelationId, (dboid), (roleid))
 #endif
 
-/* until 15: privileges per object type, and no soft errors of the name parser */
+/*
+ * until 15: privileges per object type, no soft errors of the name parser,
+ * and every member may SET ROLE
+ */
 #if PG_VERSION_NUM < 160000
 #define dtm_function_aclcheck(function, roleid) pg_proc_aclcheck((function), (roleid), ACL_EXECUTE)
 #define dtm_server_aclcheck(server, roleid) \
 	pg_foreign_server_aclcheck((server), (roleid), ACL_USAGE)
 #define dtm_qualified_names(text) stringToQualifiedNameList(text)
+#define dtm_schema_aclcheck(schema, roleid) pg_namespace_aclcheck((schema), (roleid), ACL_USAGE)
+#define dtm_may_become(member, role) is_member_of_role((member), (role))
 #else
 #define dtm_function_aclcheck(function, roleid) \
 	object_aclcheck(ProcedureRelationId, (function), (roleid), ACL_EXECUTE)
 #define dtm_server_aclcheck(server, roleid) \
 	object_aclcheck(ForeignServerRelationId, (server), (roleid), ACL_USAGE)
 #define dtm_qualified_names(text) stringToQualifiedNameList((text), NULL)
+#define dtm_schema_aclcheck(schema, roleid) \
+	object_aclcheck(NamespaceRelationId, (schema), (roleid), ACL_USAGE)
+#define dtm_may_become(member, role) member_can_set_role((member), (role))
 #endif
 
 /* until 16: the number of a PGPROC */

@@ -116,6 +116,7 @@ extern int dtm_spec_step_count(const DtmSpecBuilder *builder);
 /* The step that a branch belongs to; the branch itself unless dtm_spec_expand has been there. */
 extern int dtm_spec_step_number(const DtmSpecBuilder *builder, int branch);
 extern DtmText dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role);
+extern DtmText dtm_spec_step_payload(const DtmSpecBuilder *builder, int step);
 
 /*
  * Options of the transaction; all have a "not given" default.  request_timeout
@@ -130,6 +131,12 @@ extern bool dtm_spec_set_retry_limit(DtmSpecBuilder *builder, int64_t limit);
 extern bool dtm_spec_set_timeout_to_fail(DtmSpecBuilder *builder, int64_t ms);
 extern bool dtm_spec_set_start_after(DtmSpecBuilder *builder, int64_t ms);
 extern bool dtm_spec_set_delay(DtmSpecBuilder *builder, int64_t ms);
+
+/*
+ * DTM's wire: without a retry_interval of its own one with a shorter
+ * timeout_to_fail than the default interval is repeated at that.
+ */
+extern bool dtm_spec_derive_retry_interval(DtmSpecBuilder *builder, int64_t default_ms);
 extern bool dtm_spec_set_search_path(DtmSpecBuilder *builder, const char *path, size_t len);
 extern bool dtm_spec_add_header(DtmSpecBuilder *builder, const char *name, size_t name_len,
 								DtmJsonKind kind, const char *value, size_t value_len);

@@ -340,6 +340,16 @@ dtm_spec_step_url(const DtmSpecBuilder *builder, int step, DtmRole role)
 	return builder->trans.branches[step].url[role];
 }
 
+DtmText
+dtm_spec_step_payload(const DtmSpecBuilder *builder, int step)
+{
+	DtmText none = {"", 0};
+
+	if (step < 0 || step >= builder->trans.n_branches)
+		return none;
+	return builder->trans.branches[step].payload;
+}
+
 bool
 dtm_spec_finish(DtmSpecBuilder *builder, const char **packed, size_t *packed_len)
 {

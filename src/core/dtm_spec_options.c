@@ -73,6 +73,16 @@ dtm_spec_set_timeout_to_fail(DtmSpecBuilder *builder, int64_t ms)
 }
 
 bool
+dtm_spec_derive_retry_interval(DtmSpecBuilder *builder, int64_t default_ms)
+{
+	int64_t ms = builder->trans.timeout_to_fail_ms;
+
+	if (builder->trans.retry_interval_ms > 0 || ms <= 0 || ms >= default_ms)
+		return builder->error.code == DTM_SPEC_OK;
+	return dtm_spec_set_retry_interval(builder, ms);
+}
+
+bool
 dtm_spec_set_start_after(DtmSpecBuilder *builder, int64_t ms)
 {
 	if (!check_option(builder, "start_after", ms, 0, DTM_MAX_OPTION_MS, "365 days"))

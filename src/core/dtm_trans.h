@@ -73,7 +73,7 @@ typedef struct DtmCallRecord
 	0x02 /* the client runs the first phase (tcc, xa) or all of it (workflow), and registers branches */
 #define DTM_FLAG_RETRY_NO_PAUSE 0x04 /* DTM's wire: retry_limit retries at once */
 #define DTM_FLAG_WAIT_RESULT 0x08 /* DTM's wire: who submits or aborts waits for the first round */
-#define DTM_FLAG_JSON_RPC 0x10    /* DTM's wire: protocol json-rpc */
+#define DTM_FLAG_JSON_RPC 0x10    /* DTM's wire: protocol json-rpc; see dtm_rpc.h */
 
 typedef struct DtmTrans
 {

@@ -101,7 +101,7 @@ dtm_api_trans_row(const DtmTrans *trans, DtmApiTransRow *row)
 	row->type = trans->type;
 	row->status = trans->status;
 	row->query_prepared = trans->query_url;
-	row->protocol = dtm_api_text("http");
+	row->protocol = dtm_api_text(trans->flags & DTM_FLAG_JSON_RPC ? "json-rpc" : "http");
 	row->rollback_reason = trans->reason;
 	row->concurrent = (trans->flags & DTM_FLAG_CONCURRENT) != 0;
 	row->timeout_to_fail_ms = trans->timeout_to_fail_ms;

@@ -53,13 +53,18 @@ typedef struct DtmHttpdRequest
 {
 	const char *method;        /* as it came; longer ones are cut at 15 bytes */
 	const char *uri;           /* as it came, with its query string, percent encoded */
-	const char *authorization; /* value of that header, or NULL */
+	const char *authorization; /* value of that header, "" when it is too long, or NULL */
 	const char *peer;          /* "127.0.0.1:53211", "[::1]:53211" */
 	const char *body;          /* "" when there is none; a NUL is put behind */
 	size_t body_len;
 	int64_t arrived_us; /* CLOCK_MONOTONIC, when it was complete */
 	bool gone;          /* its client has closed, or half closed, the connection */
-	void *owner;        /* for whoever fetched it; NULL at first */
+
+	/* what its headers give away about who has sent it, for those that bring no authorization */
+	bool from_page; /* a page in a browser: Origin, or Sec-Fetch-Site other than "none" */
+	bool by_domain; /* Host is a name with a dot in it, neither an address nor localhost */
+	bool relayed;   /* a proxy: Forwarded, X-Forwarded-For or Via; its peer is not the client */
+	void *owner;    /* for whoever fetched it; NULL at first */
 } DtmHttpdRequest;
 
 typedef struct DtmHttpdCounts

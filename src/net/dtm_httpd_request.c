@@ -18,6 +18,7 @@
  */
 #include "dtm_httpd_internal.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,42 @@ is_hopeless(const DtmHttpd *httpd, struct MHD_Connection *mhd, unsigned long lon
 		len > httpd->limits.max_body + SWALLOW_MORE;
 }
 
+/* Does Host name a domain?  Its port does not count. */
+static bool
+is_domain(const char *host)
+{
+	size_t len = strcspn(host, ":");
+	char name[INET_ADDRSTRLEN];
+	struct in_addr address;
+
+	if (host[0] == '[' || memchr(host, '.', len) == NULL)
+		return false;
+	if (len >= sizeof(name))
+		return true;
+	memcpy(name, host, len);
+	name[len] = '\0';
+	return inet_pton(AF_INET, name, &address) != 1;
+}
+
+/* What the headers tell of the sender.  Nobody can rely on it who may choose his headers. */
+static void
+look_at_sender(DtmHttpdRequest *request, struct MHD_Connection *mhd)
+{
+	static const char *const of_proxies[] = {"Forwarded", "X-Forwarded-For", "Via"};
+	const char *value;
+
+	value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Sec-Fetch-Site");
+	request->from_page = (value != NULL && strcmp(value, "none") != 0) ||
+		MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Origin") != NULL;
+	value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+	request->by_domain = value != NULL && is_domain(value);
+	for (size_t i = 0; i < sizeof(of_proxies) / sizeof(of_proxies[0]); i++)
+	{
+		if (MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, of_proxies[i]) != NULL)
+			request->relayed = true;
+	}
+}
+
 /*
  * The headers are there: keep what we need of them.  A body that is too long
  * is read all the same when it is not much too long: closing the connection
@@ -95,13 +132,16 @@ begin(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, const c
 	entry->begun = true;
 	snprintf(entry->method, sizeof(entry->method), "%s", method);
 	value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
-	if (value != NULL && strlen(value) <= DTM_HTTPD_MAX_AUTHORIZATION)
+	if (value != NULL && strlen(value) > DTM_HTTPD_MAX_AUTHORIZATION)
+		entry->request.authorization = ""; /* it is not as if there were none */
+	else if (value != NULL)
 	{
 		entry->authorization = strdup(value);
 		if (entry->authorization == NULL)
 			return false;
 		entry->request.authorization = entry->authorization;
 	}
+	look_at_sender(&entry->request, mhd);
 	value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	len = value != NULL ? strtoull(value, NULL, 10) : 0;
 	if (len > httpd->limits.max_body)

@@ -23,8 +23,9 @@
  * of the steps; custom_data holds "concurrent" and "orders" (of a msg
  * "concurrent" and "delay", seconds); request_timeout,
  * retry_interval and timeout_to_fail are seconds and, like retry_limit, 0
- * when not given; branch_headers go with every call.  Its other members are
- * left to the caller.  DTM_FLAG_CONCURRENT and, with a retry_limit,
+ * when not given; branch_headers go with every call; protocol is http or
+ * json-rpc, whose payloads are checked.  Its other members are left to the
+ * caller.  DTM_FLAG_CONCURRENT, DTM_FLAG_JSON_RPC and, with a retry_limit,
  * DTM_FLAG_RETRY_NO_PAUSE are added to *flags, which are set.
  *
  * Payloads in an array of steps are written anew, with every double exact;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "dtm_json_internal.h"
+#include "dtm_rpc.h"
 
 /* DTM's clients give options in seconds; 0 and null mean the default. */
 typedef bool (*OptionSetter)(DtmSpecBuilder *builder, int64_t value);
@@ -27,6 +28,8 @@ static json_t *order_of(json_t *orders, size_t step);
 static bool wire_orders_check(DtmSpecBuilder *builder, json_t *orders, DtmWire wire);
 static bool wire_payloads(DtmSpecBuilder *builder, json_t *request, DtmWire wire);
 static bool wire_payload(DtmSpecBuilder *builder, size_t step, json_t *value, DtmWire wire);
+static bool wire_rpc_payloads(DtmSpecBuilder *builder, uint32_t flags);
+static bool wire_protocol(DtmSpecBuilder *builder, json_t *request, uint32_t *flags);
 static bool wire_number(DtmSpecBuilder *builder, json_t *request, const char *key, int64_t *number);
 static bool wire_headers(DtmSpecBuilder *builder, json_t *headers, DtmWire wire);
 
@@ -65,7 +68,7 @@ dtm_wire_request(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_
 	}
 	ok = wire_delay(builder, custom) && wire_steps(builder, steps, wire, orders) &&
 		wire_orders_check(builder, orders, wire) && wire_payloads(builder, request, wire) &&
-		dtm_wire_options(builder, request, wire, flags);
+		dtm_wire_options(builder, request, wire, flags) && wire_rpc_payloads(builder, *flags);
 	json_decref(custom);
 	dtm_spec_set_flags(builder, *flags);
 	return ok;
@@ -253,6 +256,49 @@ wire_payload(DtmSpecBuilder *builder, size_t step, json_t *value, DtmWire wire)
 									   json_string_length(value));
 }
 
+/* What is called by JSON-RPC can be given an object only. */
+static bool
+wire_rpc_payloads(DtmSpecBuilder *builder, uint32_t flags)
+{
+	for (int i = 0; i < dtm_spec_step_count(builder); i++)
+	{
+		const char *problem = NULL;
+
+		for (int role = 0; role < DTM_ROLES && problem == NULL; role++)
+		{
+			if (dtm_rpc_applies(flags, dtm_spec_step_url(builder, i, (DtmRole) role)))
+				problem = dtm_rpc_payload_check(dtm_spec_step_payload(builder, i));
+		}
+		if (problem != NULL)
+			return dtm_spec_refuse(builder, DTM_SPEC_INVALID, i, "payloads",
+								   "The text of a JSON object becomes the params of the call.",
+								   "has a payload that %s", problem);
+	}
+	return true;
+}
+
+/* How branches are called; DTM takes an empty one for http. */
+static bool
+wire_protocol(DtmSpecBuilder *builder, json_t *request, uint32_t *flags)
+{
+	json_t *value = json_object_get(request, "protocol");
+	const char *name = json_string_value(value);
+
+	if (value == NULL || json_is_null(value))
+		return true;
+	if (name == NULL)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "protocol", NULL,
+							   "\"protocol\" is not a string");
+	if (name[0] == '\0' || strcmp(name, "http") == 0)
+		return true;
+	if (strcmp(name, "json-rpc") != 0)
+		return dtm_spec_refuse(builder, DTM_SPEC_UNSUPPORTED, -1, "protocol",
+							   "Branches are called by http or json-rpc.",
+							   "\"protocol\" is not one that is served: \"%.40s\"", name);
+	*flags |= DTM_FLAG_JSON_RPC;
+	return true;
+}
+
 bool
 dtm_wire_options(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_t *flags)
 {
@@ -265,7 +311,8 @@ dtm_wire_options(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_
 				   {"timeout_to_fail", dtm_spec_set_timeout_to_fail}};
 	int64_t number;
 
-	if (!wire_headers(builder, json_object_get(request, "branch_headers"), wire))
+	if (!wire_protocol(builder, request, flags) ||
+		!wire_headers(builder, json_object_get(request, "branch_headers"), wire))
 		return false;
 	for (size_t i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++)
 	{

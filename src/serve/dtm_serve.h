@@ -56,6 +56,13 @@ typedef struct DtmServeCall
  */
 extern bool dtm_serve_access(DtmServeCall *call);
 
+/*
+ * Has its role, in SQL, the right to what it asks for?  Called by
+ * dtm_serve_access: EXECUTE on the function that does the same, SELECT on the
+ * view that shows the same, and USAGE on their schema.
+ */
+extern bool dtm_serve_may(const DtmServeCall *call);
+
 /* ---- what does requests ---- */
 
 extern void dtm_serve_write(DtmServeCall *call);

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "dtm_serve.h"
-#include "dtm_store.h"
 
 static void
 later(DtmServeCall *call)
@@ -17,22 +16,8 @@ later(DtmServeCall *call)
 				   &call->answer);
 }
 
-bool
-dtm_serve_access(DtmServeCall *call)
-{
-	call->role = dtm_store_owner();
-	call->anonymous = true;
-	return true;
-}
-
 void
 dtm_serve_workflow(DtmServeCall *call)
-{
-	later(call);
-}
-
-void
-dtm_serve_topic(DtmServeCall *call)
 {
 	later(call);
 }

@@ -151,6 +151,7 @@ store_new(DtmServeCall *call, DtmStatus status)
 	if (asked->wait_result)
 		asked->flags |= DTM_FLAG_WAIT_RESULT;
 	dtm_spec_set_flags(builder, asked->flags);
+	(void) dtm_spec_derive_retry_interval(builder, dtm_retry_interval);
 	dtm_sql_check_targets(builder);
 	if (dtm_sql_has_topics(builder))
 	{

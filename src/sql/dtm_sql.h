@@ -123,6 +123,9 @@ extern void dtm_sql_check_targets(DtmSpecBuilder *builder);
  */
 extern char *dtm_sql_check_url(const char *prefix, const char *field, DtmText url);
 
+/* A target that may subscribe, whoever sends to it; errors as dtm_topic_subscribe(). */
+extern void dtm_sql_check_subscriber(const char *url);
+
 /* Does a step name a topic? */
 extern bool dtm_sql_has_topics(const DtmSpecBuilder *builder);
 
@@ -144,6 +147,10 @@ extern void dtm_sql_find_visible(const char *gid, bool with_body, DtmFound *foun
  * so that a tiny one keeps its sign.  Saturates.
  */
 extern int64 dtm_sql_interval_ms(const Interval *interval);
+
+/* How every token of the HTTP API begins; 64 hexadecimal digits follow. */
+#define DTM_HTTP_TOKEN_PREFIX "dtm_"
+#define DTM_HTTP_TOKEN_LEN (sizeof(DTM_HTTP_TOKEN_PREFIX) - 1 + 64)
 
 /* 22023 when it is no name of an event that workflows wait for. */
 extern void dtm_sql_check_event(const text *event);

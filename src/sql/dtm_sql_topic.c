@@ -35,9 +35,8 @@ topic_argument(FunctionCallInfo fcinfo)
 	return topic;
 }
 
-/* A URL that a message may be sent to, whoever sends it. */
-static void
-check_url(const char *url)
+void
+dtm_sql_check_subscriber(const char *url)
 {
 	static const char hint[] =
 		"A subscriber's target begins with \"http://\", \"https://\", \"sql:\" or \"pg://\".";
@@ -92,8 +91,8 @@ dtm_sql_topic_subscribe(PG_FUNCTION_ARGS)
 	char *url = dtm_sql_required_string(fcinfo, 1, "url");
 	char *remark = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 
-	check_url(url);
-	if (!dtm_store_topic_add(topic, url, remark))
+	dtm_sql_check_subscriber(url);
+	if (dtm_store_topic_add(topic, url, remark) != DTM_TOPIC_CHANGED)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("this url exists in topic \"%s\": \"%s\"", topic, url)));
@@ -109,28 +108,27 @@ dtm_sql_topic_unsubscribe(PG_FUNCTION_ARGS)
 {
 	char *topic = topic_argument(fcinfo);
 	char *url = dtm_sql_required_string(fcinfo, 1, "url");
-	char **urls;
+	DtmTopicChange change = dtm_store_topic_remove(topic, url);
 
-	if (!dtm_store_topic_remove(topic, url))
-	{
-		if (dtm_store_topic_urls(topic, &urls) == 0)
-			no_topic("", topic);
+	if (change == DTM_TOPIC_NONE)
+		no_topic("", topic);
+	if (change != DTM_TOPIC_CHANGED)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("no such url in topic \"%s\": \"%s\"", topic, url)));
-	}
 	PG_RETURN_VOID();
 }
 
 /*
- * dtm_topic_drop(topic) - all its subscriptions end.  42704, 22004, 22023.
+ * dtm_topic_drop(topic) - all its subscriptions end, and it is no more; also
+ * one whose last subscriber has gone.  42704, 22004, 22023.
  */
 Datum
 dtm_sql_topic_drop(PG_FUNCTION_ARGS)
 {
 	char *topic = topic_argument(fcinfo);
 
-	if (!dtm_store_topic_remove(topic, NULL))
+	if (dtm_store_topic_drop(topic) != DTM_TOPIC_CHANGED)
 		no_topic("", topic);
 	PG_RETURN_VOID();
 }

@@ -25,8 +25,8 @@
 #include "dtm_store.h"
 #include "dtm_store_plans.h"
 
-static Oid
-dtm_relation(const char *name)
+Oid
+dtm_store_relation(const char *name)
 {
 	Oid schema = get_namespace_oid("dtm", true);
 	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
@@ -55,7 +55,7 @@ relation_owner(Oid relid)
 Oid
 dtm_store_owner(void)
 {
-	return relation_owner(dtm_relation("trans"));
+	return relation_owner(dtm_store_relation("trans"));
 }
 
 void
@@ -79,7 +79,7 @@ dtm_store_end(DtmStoreScope *scope)
 int64
 dtm_store_next_id(void)
 {
-	return nextval_internal(dtm_relation("trans_id_seq"), false);
+	return nextval_internal(dtm_store_relation("trans_id_seq"), false);
 }
 
 /*
@@ -92,7 +92,7 @@ static void
 claim_node(void)
 {
 	static Oid claimed = InvalidOid; /* dtm.trans in which this was seen committed */
-	Oid relid = dtm_relation("trans");
+	Oid relid = dtm_store_relation("trans");
 	Datum values[2];
 	uint64 n;
 

@@ -186,16 +186,79 @@ extern int dtm_store_release(const int64 *finished, int n, TimestampTz now, int6
 /* This one is finished before its turn: who waits for it waits for "after" from now on. */
 extern void dtm_store_move_followers(int64 finished, int64 after);
 
-/* ---- topics (backends); dtm_store_topic.c ---- */
+/* ---- topics (backends, coordinator); dtm_store_topic.c ---- */
 
-/* False when the subscription is there already; remark may be NULL. */
-extern bool dtm_store_topic_add(const char *topic, const char *url, const char *remark);
+/*
+ * What came of a change.  Each that is done counts the topic's version up, and
+ * locks the topic until the end of the transaction.
+ */
+typedef enum DtmTopicChange
+{
+	DTM_TOPIC_CHANGED,
+	DTM_TOPIC_SAME_URL, /* it has subscribed already */
+	DTM_TOPIC_NONE,     /* there is no such topic */
+	DTM_TOPIC_EMPTY,    /* it has no subscriber */
+	DTM_TOPIC_NO_URL    /* it has, but not this one */
+} DtmTopicChange;
 
-/* url NULL: all of the topic.  False when there is none. */
-extern bool dtm_store_topic_remove(const char *topic, const char *url);
+/* Makes the topic when there is none; remark may be NULL. */
+extern DtmTopicChange dtm_store_topic_add(const char *topic, const char *url, const char *remark);
+
+/* A topic stays when its last subscriber goes. */
+extern DtmTopicChange dtm_store_topic_remove(const char *topic, const char *url);
+
+/* It goes with all its subscribers. */
+extern DtmTopicChange dtm_store_topic_drop(const char *topic);
 
 /* The subscribers, in the order in which they came; allocated in the caller's context. */
 extern int dtm_store_topic_urls(const char *topic, char ***urls);
+
+typedef struct DtmTopicSubscriber
+{
+	char *url;
+	char *remark; /* or NULL */
+} DtmTopicSubscriber;
+
+typedef struct DtmTopicRow
+{
+	int64 id;
+	char *topic;
+	int64 version; /* 1 when it was made, and one more for each change */
+	TimestampTz created_at;
+	TimestampTz updated_at;
+	int n; /* subscribers, in the order in which they came; may be 0 */
+	DtmTopicSubscriber *subscribers;
+} DtmTopicRow;
+
+/*
+ * Topics with an id below before (INT64_MAX: from the newest on), newest
+ * first, at most limit; topic NULL: all of them, else only this one.  In the
+ * caller's context.  Returns their number.
+ */
+extern int dtm_store_topic_list(const char *topic, int64 before, int64 limit, DtmTopicRow **rows);
+
+/* ---- access to the HTTP API (backends, coordinator); dtm_store_token.c ---- */
+
+/*
+ * Keep a token, by its hash only, until expires (DT_NOEND: for ever); false
+ * when the name is taken.  Tokens of roles that are gone are deleted first.
+ */
+extern bool dtm_store_token_add(const char *token, const char *name, Oid role, TimestampTz expires);
+
+/* The role of the token of that name; InvalidOid when there is none. */
+extern Oid dtm_store_token_role(const char *name);
+
+/* False when there is none of that name for the role. */
+extern bool dtm_store_token_drop(const char *name, Oid role);
+
+/* The role that a token stands for; InvalidOid when it is none, or is over.  The role may be gone. */
+extern Oid dtm_store_token_find(const char *token);
+
+/* A function of the extension by its name; InvalidOid when it has none such.  Any one of several. */
+extern Oid dtm_store_own_function(Oid extension, const char *name);
+
+/* A table or view of the schema dtm. */
+extern Oid dtm_store_relation(const char *name);
 
 /* ---- identity of the database ---- */
 

@@ -371,6 +371,73 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" ORDER BY t.created_at, t.url",
 		1, {TEXTOID}
 	},
+	[PLAN_TOPIC_LOCK] = {
+		"SELECT v.version FROM dtm.topic_version AS v WHERE v.topic OPERATOR(pg_catalog.=) $1"
+		" FOR UPDATE",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_TOUCH] = {
+		"UPDATE dtm.topic_version AS v SET version = v.version OPERATOR(pg_catalog.+) 1,"
+		" updated_at = pg_catalog.clock_timestamp() WHERE v.topic OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_CREATE] = {
+		"INSERT INTO dtm.topic_version AS v (topic) VALUES ($1)"
+		" ON CONFLICT ON CONSTRAINT topic_version_pkey"
+		" DO UPDATE SET version = v.version OPERATOR(pg_catalog.+) 1,"
+		" updated_at = pg_catalog.clock_timestamp()",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_DROP] = {
+		"DELETE FROM dtm.topic_version AS v WHERE v.topic OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_TOPIC_LIST] = {
+		"SELECT v.id, v.topic, v.version, v.created_at, v.updated_at,"
+		" ARRAY(SELECT t.url FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) v.topic"
+		" ORDER BY t.created_at, t.url),"
+		" ARRAY(SELECT t.remark FROM dtm.topic AS t WHERE t.topic OPERATOR(pg_catalog.=) v.topic"
+		" ORDER BY t.created_at, t.url)"
+		" FROM dtm.topic_version AS v WHERE ($1 IS NULL OR v.topic OPERATOR(pg_catalog.=) $1)"
+		" AND v.id OPERATOR(pg_catalog.<) $2 ORDER BY v.id DESC LIMIT $3",
+		3, {TEXTOID, INT8OID, INT8OID}
+	},
+	[PLAN_HTTP_TOKEN] = {
+		"SELECT k.role::pg_catalog.oid, coalesce(k.expires_at, 'infinity') FROM dtm.http_token AS k"
+		" WHERE k.hash OPERATOR(pg_catalog.=) $1",
+		1, {BYTEAOID}
+	},
+	[PLAN_HTTP_TOKEN_ADD] = {
+		"INSERT INTO dtm.http_token (hash, name, role, expires_at) VALUES ($1, $2, $3, $4)"
+		" ON CONFLICT ON CONSTRAINT http_token_name_key DO NOTHING",
+		4, {BYTEAOID, TEXTOID, REGROLEOID, TIMESTAMPTZOID}
+	},
+	[PLAN_HTTP_TOKEN_ROLE] = {
+		"SELECT k.role::pg_catalog.oid FROM dtm.http_token AS k"
+		" WHERE k.name OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	},
+	[PLAN_HTTP_TOKEN_DROP] = {
+		"DELETE FROM dtm.http_token AS k WHERE k.name OPERATOR(pg_catalog.=) $1"
+		" AND k.role OPERATOR(pg_catalog.=) $2",
+		2, {TEXTOID, OIDOID}
+	},
+	[PLAN_HTTP_TOKEN_TIDY] = {
+		"DELETE FROM dtm.http_token AS k WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r"
+		" WHERE r.oid OPERATOR(pg_catalog.=) k.role)",
+		0, {0}
+	},
+	[PLAN_HTTP_FUNCTION] = {
+		"SELECT p.oid FROM pg_catalog.pg_depend AS d"
+		" JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) d.objid"
+		" WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass"
+		" AND d.refobjid OPERATOR(pg_catalog.=) $1"
+		" AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
+		" AND d.deptype OPERATOR(pg_catalog.=) 'e'"
+		" AND p.proname OPERATOR(pg_catalog.=) $2::pg_catalog.name"
+		" ORDER BY p.oid LIMIT 1",
+		2, {OIDOID, TEXTOID}
+	},
 	[PLAN_BARRIER_FORWARD] = {
 		"INSERT INTO dtm.barrier (trans_type, gid, branch_id, op, barrier_id, reason)"
 		" VALUES ($1, $2, $3, $4, $5, $6)"

@@ -1,10 +1,11 @@
 /* -------------------------------------------------------------------------
  *
  * dtm_calls.c
- *		Calls out and their results: the engine's calls become HTTP requests
- *		or tasks of executors, and what comes back becomes events.
+ *		Calls out and their results: the engine's calls become HTTP requests,
+ *		and what comes back becomes events.
  *
- * Runs in the coordinator, outside of database transactions.
+ * Not here: calls of functions (dtm_sqlcalls.c), calls to other PostgreSQL
+ * servers (dtm_pgcalls.c).  Runs in the coordinator, outside of database transactions.
  *
  * -------------------------------------------------------------------------
  */
@@ -25,13 +26,12 @@
 #include "dtm_arena.h"
 #include "dtm_answer.h"
 #include "dtm_coordinator.h"
-#include "dtm_process.h"
+#include "dtm_rpc.h"
 #include "dtm_settings.h"
 #include "dtm_spec.h"
 
 #define HOST_WAITERS 256 /* ids remembered per host */
 #define MAX_HOSTS_REMEMBERED 256
-#define POSTPONED_US 200000 /* until a workflow whose run came to nothing runs again */
 
 /* tag of an alert; ids of transactions are positive */
 #define ALERT_TAG UINT64_MAX
@@ -121,7 +121,7 @@ dtm_calls_init(DtmCoordinator *c)
 	ctl.hcxt = c->context;
 	c->host_waiters =
 		hash_create("dtm waiters per host", 16, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	dlist_init(&c->waiting_tasks);
+	dtm_sqlcalls_init(c);
 	dtm_pgcalls_init(c);
 	dtm_calls_configure(c);
 	prepare_encoding();
@@ -284,49 +284,92 @@ dtm_calls_timeout(const DtmHeld *held, const DtmBranch *branch)
 	return dtm_request_timeout;
 }
 
-/* Throws what cannot be converted. */
-static void
-start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
-		   DtmText url)
+/* The target of a call of the engine. */
+static DtmText
+target_of(const DtmHeld *held, uint16 branch, uint8 role)
 {
-	char full[DTM_MAX_URL_LEN + 3 * (DTM_MAX_GID_LEN + 128) + 128];
-	const char *lines[2 * DTM_MAX_HEADERS];
-	DtmText gid;
-	DtmText branch_id;
-	DtmHttpCall request;
+	return branch == DTM_BRANCH_TRANS ? held->trans.query_url
+									  : held->trans.branches[branch].url[role];
+}
 
-	gid.data = held->gid;
-	gid.len = (uint32) strlen(held->gid);
+/* An id that no other call has; it means nothing. */
+static void
+make_rpc_id(char id[DTM_RPC_ID_LEN + 1])
+{
+	static DtmGidLast last;
+	unsigned char random[sizeof(last.random)];
+
+	if (!pg_strong_random(random, sizeof(random)))
+		memset(random, 0, sizeof(random));
+	dtm_gid_next(&last, (uint64) GetCurrentTimestamp() / 1000, random, id);
+}
+
+/* Fill in what is called, and with what.  Why that is not possible, or NULL. */
+static const char *
+fill_request(DtmCoordinator *c, const DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
+			 DtmHttpCall *request)
+{
+	DtmArena arena = dtm_arena(c->tick_context);
+	char id[DTM_RPC_ID_LEN + 1];
+	DtmText body = {NULL, 0};
+	DtmRpcCall rpc;
+
+	rpc.id = id;
+	rpc.url = dtm_calls_wire_text(target_of(held, call->branch, call->role));
+	rpc.gid = dtm_calls_wire_text((DtmText){held->gid, (uint32) strlen(held->gid)});
+	rpc.trans_type = dtm_type_name(held->trans.type);
+	rpc.branch_id = branch != NULL ? branch->branch_id : (DtmText){"00", 2};
+	rpc.op = dtm_op_name((DtmOp) call->op);
 	if (branch != NULL)
-		branch_id = branch->branch_id;
+		body = dtm_calls_wire_text(branch->payload);
+	rpc.payload = body;
+
+	if (dtm_rpc_applies(held->trans.flags, rpc.url))
+	{
+		const char *problem;
+
+		make_rpc_id(id);
+		problem = dtm_rpc_body(&rpc, &arena, &body);
+		if (problem != NULL)
+			return problem;
+		request->url = pnstrdup(rpc.url.data, rpc.url.len);
+	}
 	else
 	{
-		branch_id.data = "00";
-		branch_id.len = 2;
+		size_t room = rpc.url.len + 3 * (rpc.gid.len + rpc.branch_id.len) + 128;
+		char *url = palloc(room);
+
+		if (dtm_url_for_call(rpc.url, rpc.gid, rpc.trans_type, rpc.branch_id, rpc.op, url, room) ==
+			0)
+			return "the URL cannot be given its parameters";
+		request->url = url;
 	}
-	if (dtm_url_for_call(dtm_calls_wire_text(url), dtm_calls_wire_text(gid),
-						 dtm_type_name(held->trans.type), branch_id, dtm_op_name((DtmOp) call->op),
-						 full, sizeof(full)) == 0)
-	{
-		dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "the URL with its parameters is too long");
-		return;
-	}
+	request->body = body.data;
+	request->body_len = body.len;
+	request->post = body.len > 0 || held->trans.type == DTM_TYPE_XA;
+	return NULL;
+}
+
+/* Throws what cannot be converted. */
+static void
+start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch)
+{
+	const char *lines[2 * DTM_MAX_HEADERS];
+	DtmHttpCall request;
+	const char *problem;
 
 	memset(&request, 0, sizeof(request));
+	problem = fill_request(c, held, call, branch, &request);
+	if (problem != NULL)
+	{
+		dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, problem);
+		return;
+	}
 	request.tag = (uint64) held->id;
 	request.tag2 = dtm_calls_tag2(held, call->branch, call->role);
-	request.url = full;
 	request.timeout_ms = dtm_calls_timeout(held, branch);
 	request.headers = lines;
 	request.n_headers = build_headers(held, branch, lines);
-	if (branch != NULL && branch->payload.len > 0)
-	{
-		DtmText body = dtm_calls_wire_text(branch->payload);
-
-		request.body = body.data;
-		request.body_len = body.len;
-	}
-	request.post = request.body_len > 0 || held->trans.type == DTM_TYPE_XA;
 	if (dtm_http_start(c->http, &request) == DTM_OK)
 		held->calls_out++;
 	else
@@ -335,12 +378,11 @@ start_http(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranc
 
 /* A text that is no text of its encoding ends that call, not this process. */
 static void
-start_http_safely(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch,
-				  DtmText url)
+start_http_safely(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch)
 {
 	PG_TRY();
 	{
-		start_http(c, held, call, branch, url);
+		start_http(c, held, call, branch);
 	}
 	PG_CATCH();
 	{
@@ -354,22 +396,6 @@ start_http_safely(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const D
 	PG_END_TRY();
 }
 
-static void
-start_sql(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch)
-{
-	DtmWaitingTask *task = MemoryContextAlloc(c->context, sizeof(DtmWaitingTask));
-
-	task->id = held->id;
-	task->hold = held->hold;
-	task->branch = call->branch;
-	task->role = call->role;
-	task->op = call->op;
-	task->timeout_ms = dtm_calls_timeout(held, branch);
-	dlist_push_tail(&c->waiting_tasks, &task->node);
-	c->n_waiting_tasks++;
-	held->calls_out++;
-}
-
 void
 dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 {
@@ -380,14 +406,14 @@ dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 		const DtmCall *call = &held->starts[i];
 		DtmBranch *branch =
 			call->branch == DTM_BRANCH_TRANS ? NULL : &held->trans.branches[call->branch];
-		DtmText url = branch == NULL ? held->trans.query_url : branch->url[call->role];
+		DtmText url = target_of(held, call->branch, call->role);
 		DtmTarget target;
 
 		pg_atomic_fetch_add_u64(&c->slot->calls, 1);
 		if (dtm_target_parse(url.data, url.len, &target) != NULL)
 			dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "the stored target is malformed");
 		else if (target.scheme == DTM_SCHEME_SQL)
-			start_sql(c, held, call, branch);
+			dtm_sqlcalls_start(c, held, call, branch);
 		else if (target.scheme == DTM_SCHEME_PG || target.scheme == DTM_SCHEME_XA)
 			dtm_pgcalls_start(c, held, call, &target);
 		else if (target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS)
@@ -396,7 +422,7 @@ dtm_calls_start(DtmCoordinator *c, DtmHeld *held)
 		else if (c->policy == NULL || !dtm_policy_allows_target(c->policy, &target))
 			dtm_calls_end(c, held, call, DTM_OUTCOME_ERROR, "refused by dtm.allowed_targets");
 		else
-			start_http_safely(c, held, call, branch, url);
+			start_http_safely(c, held, call, branch);
 	}
 	held->n_starts = 0;
 	MemoryContextSwitchTo(old);
@@ -443,8 +469,7 @@ dtm_calls_host_back(DtmCoordinator *c, const char *host)
 static void
 note_host_waiter(DtmCoordinator *c, const DtmHeld *held, uint16 branch, uint8 role)
 {
-	DtmText url =
-		branch == DTM_BRANCH_TRANS ? held->trans.query_url : held->trans.branches[branch].url[role];
+	DtmText url = target_of(held, branch, role);
 	DtmTarget target;
 	char host[sizeof(((HostWaiters *) 0)->host)];
 
@@ -482,10 +507,18 @@ reason_of_done(const DtmHttpDone *done, char *buffer, size_t size)
 
 /* An answer too long to be read may still decide by its status, but not for success. */
 static DtmOutcome
-outcome_of_done(const DtmHttpDone *done)
+outcome_of_done(const DtmHeld *held, DtmText url, const DtmHttpDone *done, char *reason,
+				size_t size)
 {
 	DtmOutcome outcome;
 
+	reason_of_done(done, reason, size);
+	if (done->error == DTM_HTTP_OK && dtm_rpc_applies(held->trans.flags, url))
+	{
+		outcome = dtm_rpc_meaning(done->status, done->body, done->body_len, reason, size);
+		dtm_calls_people_text(reason);
+		return outcome;
+	}
 	if (done->error == DTM_HTTP_OK)
 		return dtm_answer_meaning(done->status, done->body, done->body_len);
 	if (done->error != DTM_HTTP_TOO_LARGE)
@@ -532,7 +565,8 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 	memset(&event, 0, sizeof(event));
 	event.branch = (uint16) ((done->tag2 >> 8) & 0xFFFF);
 	event.role = (uint8) (done->tag2 & 0xFF);
-	reason_of_done(done, reason, sizeof(reason));
+	event.outcome = outcome_of_done(held, target_of(held, event.branch, event.role), done, reason,
+									sizeof(reason));
 	if (done->error == DTM_HTTP_POSTPONED)
 	{
 		event.kind = DTM_EVENT_POSTPONE;
@@ -542,7 +576,6 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 	{
 		event.kind = DTM_EVENT_RESULT;
 		event.started_at = now - done->took_us;
-		event.outcome = outcome_of_done(done);
 	}
 	if (event.kind == DTM_EVENT_POSTPONE || event.outcome != DTM_OUTCOME_SUCCESS)
 		event.reason = dtm_calls_text(c, reason, strlen(reason));
@@ -556,117 +589,6 @@ http_ended(DtmCoordinator *c, const DtmHttpDone *done)
 	if (event.kind == DTM_EVENT_POSTPONE || done->error == DTM_HTTP_CONNECT ||
 		done->error == DTM_HTTP_TIMEOUT || done->error == DTM_HTTP_BROKEN)
 		note_host_waiter(c, held, event.branch, event.role);
-}
-
-/* ---- sql: calls ---- */
-
-/* Under the lock.  Slow functions leave something free for sessions that wait for a write. */
-static DtmTask *
-free_task(DtmDatabaseSlot *db)
-{
-	for (int i = 0; i < DTM_MAX_SQL_TASKS; i++)
-	{
-		if (db->tasks[i].state == DTM_TASK_FREE)
-			return &db->tasks[i];
-	}
-	return NULL;
-}
-
-void
-dtm_calls_feed_executors(DtmCoordinator *c)
-{
-	bool handed = false;
-
-	if (c->n_waiting_tasks == 0 && c->n_tasks == 0)
-		return;
-	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
-	while (!dlist_is_empty(&c->waiting_tasks))
-	{
-		DtmWaitingTask *waiting = dlist_head_element(DtmWaitingTask, node, &c->waiting_tasks);
-		DtmTask *task = free_task(c->db);
-
-		if (task == NULL)
-			break;
-		memset(task, 0, sizeof(*task));
-		task->state = DTM_TASK_QUEUED;
-		task->coordinator = c->number;
-		task->coordinator_generation = c->generation;
-		task->serial = ++c->db->task_serial;
-		task->id = waiting->id;
-		task->hold = waiting->hold;
-		task->branch = waiting->branch;
-		task->role = waiting->role;
-		task->op = waiting->op;
-		task->timeout_ms = waiting->timeout_ms;
-		dlist_delete(&waiting->node);
-		pfree(waiting);
-		c->n_waiting_tasks--;
-		c->n_tasks++;
-		handed = true;
-	}
-	for (int i = 0; i < DTM_MAX_EXECUTORS && handed; i++)
-	{
-		if (c->db->executors[i].pid > 0 && !c->db->executors[i].busy)
-			dtm_shmem_wake(c->db->executors[i].proc);
-	}
-	LWLockRelease(dtm_shared->lock);
-	(void) dtm_executor_ensure(c->database);
-}
-
-static void
-sql_ended(DtmCoordinator *c, const DtmTask *task)
-{
-	DtmHeld *held = dtm_held_find(c, task->id);
-	DtmEvent event;
-
-	if (held == NULL || held->hold != task->hold)
-		return;
-	held->calls_out--;
-	memset(&event, 0, sizeof(event));
-	event.kind = DTM_EVENT_RESULT;
-	event.branch = task->branch;
-	event.role = task->role;
-	event.outcome = (DtmOutcome) task->outcome;
-	event.started_at = task->started_at;
-	if (task->postponed)
-	{
-		/* as a rule the row is loaded anew before this counts, for it was changed */
-		event.kind = DTM_EVENT_POSTPONE;
-		event.until = GetCurrentTimestamp() + POSTPONED_US;
-	}
-	else if (event.outcome != DTM_OUTCOME_SUCCESS)
-	{
-		event.reason = dtm_calls_text(c, task->reason, strlen(task->reason));
-		event.body = dtm_calls_body_of_reason(c, task->reason);
-	}
-	dtm_calls_add_event(c, held, &event);
-}
-
-static void
-collect_tasks(DtmCoordinator *c)
-{
-	DtmTask *done;
-	int n = 0;
-
-	if (c->n_tasks == 0)
-		return;
-	done = MemoryContextAlloc(c->tick_context, sizeof(DtmTask) * DTM_MAX_TASKS);
-	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < DTM_MAX_TASKS; i++)
-	{
-		DtmTask *task = &c->db->tasks[i];
-
-		if (task->state == DTM_TASK_DONE && task->coordinator == c->number &&
-			task->coordinator_generation == c->generation)
-		{
-			done[n++] = *task;
-			task->state = DTM_TASK_FREE;
-		}
-	}
-	LWLockRelease(dtm_shared->lock);
-	c->n_tasks -= n;
-	for (int i = 0; i < n; i++)
-		sql_ended(c, &done[i]);
 }
 
 void
@@ -683,14 +605,12 @@ dtm_calls_collect(DtmCoordinator *c)
 	while ((host = dtm_http_recovered(c->http)) != NULL)
 		dtm_calls_host_back(c, host);
 	dtm_pgcalls_collect(c);
-	collect_tasks(c);
+	dtm_sqlcalls_collect(c);
 }
 
 void
 dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held)
 {
-	dlist_mutable_iter iter;
-
 	for (int i = -1; i < held->trans.n_branches; i++)
 	{
 		for (int role = 0; role < DTM_ROLES; role++)
@@ -706,19 +626,7 @@ dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held)
 			}
 		}
 	}
-	dlist_foreach_modify(iter, &c->waiting_tasks)
-	{
-		DtmWaitingTask *task = dlist_container(DtmWaitingTask, node, iter.cur);
-
-		if (task->id == held->id)
-		{
-			dlist_delete(iter.cur);
-			pfree(task);
-			c->n_waiting_tasks--;
-		}
-	}
-
-	/* one that an executor runs already ends by itself; its result finds nobody */
+	dtm_sqlcalls_cancel(c, held);
 	held->calls_out = 0;
 }
 
@@ -728,9 +636,7 @@ void
 dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event)
 {
 	DtmOpState *op = dtm_trans_op(unconstify(DtmTrans *, &held->trans), event->branch, event->role);
-	DtmText url = event->branch == DTM_BRANCH_TRANS
-		? held->trans.query_url
-		: held->trans.branches[event->branch].url[event->role];
+	DtmText url = target_of(held, event->branch, event->role);
 	StringInfoData body;
 	DtmHttpCall request;
 	DtmTarget target;

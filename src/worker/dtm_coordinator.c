@@ -417,7 +417,7 @@ loop(DtmCoordinator *c)
 			dtm_coordinator_server->turn(c);
 		ticked = dtm_tick(c);
 		dtm_xa_sweep(c);
-		dtm_calls_feed_executors(c);
+		dtm_sqlcalls_feed(c);
 		publish_rates(c);
 		report_when_idle(c, ticked);
 

@@ -10,6 +10,7 @@
  *	 dtm_work.c			where work comes from: inbox, timers, sweep
  *	 dtm_held.c			transactions in memory
  *	 dtm_calls.c		calls out and their results
+ *	 dtm_sqlcalls.c		... of functions in this database
  *	 dtm_xa_sweep.c		what dtm_xa_exec left prepared where, at a crash
  *	 dtm_pgcalls.c		... to other PostgreSQL servers
  *
@@ -270,9 +271,6 @@ extern void dtm_calls_collect(DtmCoordinator *c);
 /* Give up what is out for a transaction that is dropped. */
 extern void dtm_calls_cancel(DtmCoordinator *c, DtmHeld *held);
 
-/* Hand waiting sql: calls to executors. */
-extern void dtm_calls_feed_executors(DtmCoordinator *c);
-
 /* POST to dtm.alert_webhook; its answer is only logged. */
 extern void dtm_calls_alert(DtmCoordinator *c, const DtmHeld *held, const DtmEvent *event);
 
@@ -305,6 +303,24 @@ extern TimestampTz dtm_calls_postpone(const DtmHeld *held, TimestampTz now, int 
 /* It waits because of this host; which answers again: all that wait for it are due now. */
 extern void dtm_calls_note_waiter(DtmCoordinator *c, const DtmHeld *held, const char *host);
 extern void dtm_calls_host_back(DtmCoordinator *c, const char *host);
+
+/* ---- dtm_sqlcalls.c ---- */
+
+extern void dtm_sqlcalls_init(DtmCoordinator *c);
+extern void
+dtm_sqlcalls_start(DtmCoordinator *c, DtmHeld *held, const DtmCall *call, const DtmBranch *branch);
+
+/* Hand waiting calls to executors, as far as those are free. */
+extern void dtm_sqlcalls_feed(DtmCoordinator *c);
+
+/* Turn ended calls into events. */
+extern void dtm_sqlcalls_collect(DtmCoordinator *c);
+
+/*
+ * Give up what waits for a transaction that is dropped.  What an executor
+ * runs already ends by itself; its result finds nobody.
+ */
+extern void dtm_sqlcalls_cancel(DtmCoordinator *c, const DtmHeld *held);
 
 /* ---- dtm_pgcalls.c ---- */
 

@@ -21,7 +21,8 @@ An answer A is an object; all members are optional:
     hang (no answer, until the caller goes away), raw (these characters instead of HTTP, then close),
     location (with status 302), size (a body of that many bytes), chunked (transfer encoding),
     drip (s between the bytes of the body), truncate (close after that many bytes of the body),
-    keep_alive (true), before (with --db: answer without the effect)
+    rpc (the members beside jsonrpc and id of an answer by JSON-RPC; what is no request of that kind
+    is answered with its error), keep_alive (true), before (with --db: answer without the effect)
 The default is {"body": {"dtm_result": "SUCCESS"}}.
 
 With --db, a call of /query_prepared is answered as the check-back of a message: what
@@ -135,6 +136,8 @@ class Service:
                 answer = {"status": 500, "body": f"effect: {error}"}
         if self.dsn and path == "/query_prepared" and not answer.get("before"):
             answer = await asyncio.get_running_loop().run_in_executor(None, self.query_prepared, call)
+        if "rpc" in answer:
+            answer = {**answer, "body": rpc_answer(call, answer["rpc"])}
         try:
             return await self.give(reader, writer, answer, call)
         finally:
@@ -216,6 +219,20 @@ class Service:
         except psycopg2.Error as error:
             return {"status": 500, "body": str(error)}
         return {"status": 200 if result == "SUCCESS" else 409, "body": {"dtm_result": result}}
+
+
+def rpc_answer(call, members):
+    """What a server of JSON-RPC 2.0 answers to this call."""
+    answer = {"jsonrpc": "2.0", "id": None}
+    try:
+        request = json.loads(call["body"])
+    except ValueError as error:
+        return {**answer, "error": {"code": -32700, "message": str(error)}}
+    if (call["method"] != "POST" or not isinstance(request, dict) or request.get("jsonrpc") != "2.0"
+            or not isinstance(request.get("id"), str) or not isinstance(request.get("method"), str)
+            or not isinstance(request.get("params"), dict)):
+        return {**answer, "error": {"code": -32600, "message": "not a request"}}
+    return {**answer, "id": request["id"], **members}
 
 
 async def read_body(reader, headers):

@@ -115,9 +115,18 @@ SELECT refused($$ SELECT dtm_topic_unsubscribe('order.paid', NULL) $$);
 SELECT refused($$ SELECT dtm_topic_unsubscribe(NULL, 'http://127.0.0.1:9/old') $$);
 SELECT refused($$ SELECT dtm_topic_drop(NULL) $$);
 SELECT refused($$ SELECT dtm_topic_drop('nobody') $$);
--- the last subscriber takes the topic with it
+-- the last subscriber leaves a topic that leads nowhere
 SELECT dtm_topic_unsubscribe('order.paid', 'http://127.0.0.1:9/new');
 SELECT refused($$ SELECT dtm_msg_submit('[{"action": "topic://order.paid"}]') $$);
+SELECT refused($$ SELECT dtm_topic_unsubscribe('order.paid', 'http://127.0.0.1:9/new') $$);
+
+-- changes of subscribers are counted, nothing else is
+SELECT topic, version FROM dtm.topic_version ORDER BY topic;
+SELECT dtm_topic_drop('order.paid');
+SELECT refused($$ SELECT dtm_topic_drop('order.paid') $$);
+SELECT dtm_topic_subscribe('order.paid', 'http://127.0.0.1:9/new');
+SELECT topic, version, updated_at >= created_at, id = (SELECT max(id) FROM dtm.topic_version) FROM dtm.topic_version WHERE topic = 'order.paid';
+SELECT dtm_topic_drop('order.paid');
 
 --
 -- Privileges: subscriptions are the owner's; whoever sends needs the right to what they lead to

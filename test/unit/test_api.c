@@ -481,6 +481,31 @@ test_empty(void)
 	CHECK_INT(finish(call.trans.builder).n_branches, 1);
 }
 
+/* A base interval of DTM: that of the request, else a short time-out, else the setting. */
+static void
+test_retry_interval(void)
+{
+	static const struct
+	{
+		const char *members;
+		int32_t expected;
+	} cases[] = {{"", 0},
+				 {",\"timeout_to_fail\":3", 3000},
+				 {",\"timeout_to_fail\":9", 9000},
+				 {",\"timeout_to_fail\":10", 0},
+				 {",\"timeout_to_fail\":3,\"retry_interval\":5", 5000}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		char body[200];
+
+		snprintf(body, sizeof(body), "{\"gid\":\"g\",\"trans_type\":\"saga\"%s}", cases[i].members);
+		CHECK(read_as("POST", BASE "submit", body));
+		CHECK(dtm_spec_derive_retry_interval(call.trans.builder, 10000));
+		CHECK_INT(finish(call.trans.builder).retry_interval_ms, cases[i].expected);
+	}
+}
+
 static void
 test_rpc(void)
 {
@@ -561,6 +586,7 @@ main(void)
 	test_bad_bodies();
 	test_query_strings();
 	test_empty();
+	test_retry_interval();
 	test_rpc();
 	test_memory();
 	test_arena_reset(&memory);

@@ -570,6 +570,114 @@ test_many_steps(void)
 	}
 }
 
+/* Nobody is there to be asked: its time-out alone submits it. */
+static void
+test_msg_without_query(void)
+{
+	Fixture f;
+
+	fixture_init(&f, DTM_TYPE_MSG, 0, 2);
+	f.trans.query_url = test_text("");
+	f.trans.timeout_to_fail_ms = 35000;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "");
+	CHECK_INT(f.trans.status, DTM_STATUS_PREPARED);
+	CHECK_INT(f.plan.next_at, FIXTURE_EPOCH + 35 * SECOND);
+
+	f.now += 35 * SECOND - 1;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "");
+	CHECK_INT(f.trans.status, DTM_STATUS_PREPARED);
+
+	/* delivered in the same round, once that it is submitted is durable */
+	f.now++;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "action 1");
+	CHECK_INT(f.trans.status, DTM_STATUS_SUBMITTED);
+	CHECK(f.plan.changed && f.plan.flush);
+	CHECK_INT(f.trans.attempts, 0);
+	fixture_result(&f, 0, FWD, DTM_OUTCOME_SUCCESS, "");
+	fixture_result(&f, 1, FWD, DTM_OUTCOME_SUCCESS, "");
+	CHECK_INT(f.trans.status, DTM_STATUS_SUCCEED);
+	fixture_free(&f);
+
+	/* with a delay it is submitted in time, and delivered later */
+	fixture_init(&f, DTM_TYPE_MSG, 0, 1);
+	f.trans.query_url = test_text("");
+	f.trans.timeout_to_fail_ms = 1000;
+	f.trans.start_at += 20 * SECOND;
+	f.now += SECOND;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "");
+	CHECK_INT(f.trans.status, DTM_STATUS_SUBMITTED);
+	CHECK_INT(f.plan.next_at, FIXTURE_EPOCH + 20 * SECOND);
+	fixture_free(&f);
+
+	/* before that its owner decides */
+	for (int i = 0; i < 2; i++)
+	{
+		fixture_init(&f, DTM_TYPE_MSG, 0, 1);
+		f.trans.query_url = test_text("");
+		f.trans.timeout_to_fail_ms = 1000;
+		fixture_event(&f, i == 0 ? DTM_EVENT_SUBMIT : DTM_EVENT_ABORT, "");
+		CHECK_INT(f.rc, DTM_OK);
+		CHECK_STR(fixture_calls(&f), i == 0 ? "action 1" : "");
+		CHECK_INT(f.trans.status, i == 0 ? DTM_STATUS_SUBMITTED : DTM_STATUS_FAILED);
+		fixture_free(&f);
+	}
+}
+
+/* DTM's wire can prepare a saga: it waits for its submit, however long that takes. */
+static void
+test_saga_prepared(void)
+{
+	Fixture f;
+
+	fixture_init(&f, DTM_TYPE_SAGA, 0, 2);
+	f.trans.status = DTM_STATUS_PREPARED;
+	f.now += 3600 * SECOND;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "");
+	CHECK_INT(f.trans.status, DTM_STATUS_PREPARED);
+	CHECK_INT(f.plan.next_at, DTM_TIME_NEVER);
+	fixture_event(&f, DTM_EVENT_RETRY, "");
+	CHECK_STR(fixture_calls(&f), "");
+	fixture_event(&f, DTM_EVENT_ABORT, "");
+	CHECK_INT(f.rc, DTM_STATE);
+
+	/* from a session, and by who drives */
+	CHECK_INT(dtm_engine_steer(&f.trans, &(DtmEvent){.kind = DTM_EVENT_SUBMIT}, f.now,
+							   &f.memory.arena),
+			  DTM_OK);
+	CHECK_INT(f.trans.status, DTM_STATUS_SUBMITTED);
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "action 1");
+	fixture_result(&f, 0, FWD, DTM_OUTCOME_FAILURE, "no");
+	CHECK_INT(f.trans.status, DTM_STATUS_ABORTING);
+	CHECK_STR(fixture_calls(&f), "compensate 1");
+	fixture_free(&f);
+
+	fixture_init(&f, DTM_TYPE_SAGA, DTM_FLAG_CONCURRENT, 2);
+	f.trans.status = DTM_STATUS_PREPARED;
+	fixture_event(&f, DTM_EVENT_SUBMIT, "");
+	CHECK_INT(f.rc, DTM_OK);
+	CHECK(f.plan.changed && f.plan.flush);
+	CHECK_STR(fixture_calls(&f), "action 1+action 2");
+	fixture_free(&f);
+
+	/* its time-out counts from the prepare, as with DTM; who loads it cannot know what was called */
+	fixture_init(&f, DTM_TYPE_SAGA, 0, 1);
+	f.trans.status = DTM_STATUS_PREPARED;
+	f.trans.timeout_to_fail_ms = 5000;
+	f.now += 6 * SECOND;
+	fixture_wake(&f);
+	CHECK_INT(f.trans.status, DTM_STATUS_PREPARED);
+	fixture_event(&f, DTM_EVENT_SUBMIT, "");
+	CHECK_STR(fixture_calls(&f), "compensate 1");
+	CHECK_INT(f.trans.status, DTM_STATUS_ABORTING);
+	fixture_free(&f);
+}
+
 int
 main(void)
 {
@@ -585,5 +693,7 @@ main(void)
 	test_partial_order();
 	test_empty_targets();
 	test_many_steps();
+	test_msg_without_query();
+	test_saga_prepared();
 	TEST_REPORT();
 }

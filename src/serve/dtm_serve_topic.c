@@ -1,0 +1,84 @@
+/* -------------------------------------------------------------------------
+ *
+ * dtm_serve_topic.c
+ *		Topics over the wire: subscribe, unsubscribe, deletion; what
+ *		dtm_topic_subscribe() and its like do, with DTM's answers.
+ *
+ * Not here: lists of topics (dtm_serve_read.c), messages to them
+ * (dtm_serve_write.c), the right to any of it (dtm_serve_access.c).  Runs in
+ * the coordinator.
+ *
+ * -------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "dtm_serve.h"
+#include "dtm_sql.h"
+#include "dtm_url.h"
+
+static void
+say(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
+{
+	DtmText said = {message, (uint32_t) strlen(message)};
+
+	dtm_api_result(&call->api, outcome, said, &call->arena, &call->answer);
+}
+
+static void
+answer(DtmServeCall *call, DtmTopicChange change)
+{
+	static const DtmApiRefusal refusals[] = {
+		[DTM_TOPIC_SAME_URL] = DTM_API_URL_EXISTS,
+		[DTM_TOPIC_NONE] = DTM_API_NO_TOPIC,
+		[DTM_TOPIC_EMPTY] = DTM_API_TOPIC_EMPTY,
+		[DTM_TOPIC_NO_URL] = DTM_API_NO_URL,
+	};
+	DtmText none = {"", 0};
+
+	if (change == DTM_TOPIC_CHANGED)
+	{
+		call->wrote = true;
+		say(call, DTM_API_SUCCESS, "");
+		return;
+	}
+	dtm_api_refuse(&call->api,
+				   call->api.route == DTM_API_DELETE_TOPIC ? DTM_API_NO_ROW : refusals[change],
+				   none, 0, 0, &call->arena, &call->answer);
+}
+
+/* Would it run something here with rights of the owner, whom nobody has asked? */
+static bool
+is_beyond_anonymous(const char *url)
+{
+	DtmTarget target;
+
+	return dtm_target_parse(url, strlen(url), &target) == NULL &&
+		target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS;
+}
+
+void
+dtm_serve_topic(DtmServeCall *call)
+{
+	const DtmApiTopic *asked = &call->api.topic;
+	char *topic = dtm_serve_cstring(asked->topic);
+	char *url = dtm_serve_cstring(asked->url);
+	const char *problem = dtm_topic_check(topic, strlen(topic));
+
+	/* what could never be made is not there, either */
+	if (problem != NULL && call->api.route == DTM_API_SUBSCRIBE)
+		say(call, DTM_API_ERROR, problem);
+	else if (call->api.route == DTM_API_UNSUBSCRIBE)
+		answer(call, dtm_store_topic_remove(topic, url));
+	else if (call->api.route == DTM_API_DELETE_TOPIC)
+		answer(call, dtm_store_topic_drop(topic));
+	else if (call->anonymous && is_beyond_anonymous(url))
+		say(call, DTM_API_FORBIDDEN,
+			"without a token only http:// and https:// targets may subscribe");
+	else
+	{
+		dtm_sql_check_subscriber(url);
+		answer(call,
+			   dtm_store_topic_add(topic, url,
+								   asked->remark.len > 0 ? dtm_serve_cstring(asked->remark) : NULL));
+	}
+}
