@@ -78,7 +78,9 @@ dtm_serve_find(DtmServeCall *call, DtmText gid, bool with_body, DtmFound *found,
 	*refused = false;
 	if (!dtm_store_find(dtm_serve_cstring(gid), with_body, found))
 		return false;
-	if (has_privs_of_role(call->role, found->owner))
+
+	/* who was not asked who he is acts as one role, and not as all of which that one is a member */
+	if (call->anonymous ? call->role == found->owner : has_privs_of_role(call->role, found->owner))
 		return true;
 	*refused = true;
 	say(call, DTM_API_FORBIDDEN, "the transaction belongs to another role");
@@ -155,6 +157,11 @@ store_new(DtmServeCall *call, DtmStatus status)
 	dtm_sql_check_targets(builder);
 	if (dtm_sql_has_topics(builder))
 	{
+		if (!dtm_sql_topics_lead_somewhere(builder))
+		{
+			refuse(call, DTM_API_TOPIC_NOT_FOUND, asked->gid, asked->type, DTM_STATUS_NONE);
+			return true;
+		}
 		dtm_sql_expand_topics(builder);
 		if (!may_call_all(call, builder))
 			return true;

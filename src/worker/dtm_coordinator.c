@@ -133,6 +133,7 @@ take_slot(DtmCoordinator *c)
 	}
 	c->slot->pid = MyProcPid;
 	c->workers = c->slot->workers;
+	c->settings = pg_atomic_read_u32(&c->db->settings); /* those of the database are read later */
 	c->generation = ++c->db->generation;
 	c->slot->generation = c->generation;
 	for (int i = 0; i < DTM_MAX_TASKS; i++)
@@ -201,6 +202,14 @@ open_inbox(DtmCoordinator *c, DtmWorkerState state)
 static void
 handle_interrupts(DtmCoordinator *c)
 {
+	if (c->settings != pg_atomic_read_u32(&c->db->settings))
+	{
+		ereport(LOG,
+				(errmsg("dtm_pg coordinator of database %u starts anew: its settings were "
+						"changed by ALTER DATABASE or ALTER ROLE",
+						MyDatabaseId)));
+		dtm_coordinator_leave(c, DTM_EXIT_ASIDE);
+	}
 	if (!dtm_process_interrupts() || c->http == NULL)
 		return;
 	dtm_calls_configure(c);

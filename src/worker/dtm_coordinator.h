@@ -131,6 +131,7 @@ typedef struct DtmCoordinator
 	uint64 generation;
 	DtmDatabaseSlot *db;
 	DtmCoordinatorSlot *slot;
+	uint32 settings; /* of db, when this process started */
 	DtmHttp *http;
 	DtmPq *pq;
 	DtmPolicy *policy;

@@ -8,6 +8,9 @@
  * are ended before the statement and started again after it, whatever came
  * of it.
  *
+ * Also sees the statements that workers have to hear of: what changes the
+ * extension, and settings that belong to a database.
+ *
  * -------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -22,6 +25,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -195,6 +199,44 @@ fills_node(Node *statement)
 		(copy->relation->schemaname == NULL || strcmp(copy->relation->schemaname, "dtm") == 0);
 }
 
+/* Is it about a setting of ours, as far as can be told? */
+static bool
+sets_ours(const VariableSetStmt *set)
+{
+	if (set->kind == VAR_RESET_ALL)
+		return true;
+	return set->name != NULL && pg_strncasecmp(set->name, "dtm.", 4) == 0;
+}
+
+/*
+ * Settings of a database, and of the role that the workers have, count when a
+ * process begins.
+ */
+static void
+tell_of_settings(Node *statement)
+{
+	const char *database = NULL;
+
+	if (IsA(statement, AlterDatabaseSetStmt))
+	{
+		if (!sets_ours(((AlterDatabaseSetStmt *) statement)->setstmt))
+			return;
+		database = ((AlterDatabaseSetStmt *) statement)->dbname;
+	}
+	else if (IsA(statement, AlterRoleSetStmt))
+	{
+		const AlterRoleSetStmt *alter = (AlterRoleSetStmt *) statement;
+
+		if (!sets_ours(alter->setstmt) ||
+			(alter->role != NULL && get_rolespec_oid(alter->role, true) != BOOTSTRAP_SUPERUSERID))
+			return;
+		database = alter->database;
+	}
+	else
+		return;
+	dtm_wake_settings_at_commit(database == NULL ? InvalidOid : get_database_oid(database, true));
+}
+
 /* What a coordinator would find only by looking. */
 static void
 tell_workers(Node *statement)
@@ -204,6 +246,8 @@ tell_workers(Node *statement)
 		((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED &&
 		dtm_shmem_find(MyDatabaseId) >= 0)
 		dtm_shmem_deliver(MyDatabaseId, NULL, 0, true, InvalidXLogRecPtr);
+
+	tell_of_settings(statement);
 
 	if (fills_node(statement))
 		dtm_wake_at_commit(DTM_INBOX_CONTROL);

@@ -85,6 +85,7 @@ startup_shared(void)
 			DtmDatabaseSlot *db = &dtm_shared->databases[i];
 
 			pg_atomic_init_u32(&db->xa_sweeps, 0);
+			pg_atomic_init_u32(&db->settings, 0);
 			for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
 				init_coordinator(&db->coordinators[k]);
 			for (int k = 0; k < DTM_MAX_EXECUTORS; k++)
@@ -248,6 +249,21 @@ dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr 
 			continue;
 		if (inbox_put(&slot->inbox, ids, n, k, workers, overflow, not_flushed))
 			dtm_shmem_wake(proc);
+	}
+}
+
+void
+dtm_shmem_settings_changed(Oid dboid)
+{
+	for (int i = 0; i < dtm_shared->n_databases; i++)
+	{
+		DtmDatabaseSlot *db = &dtm_shared->databases[i];
+
+		if (db->dboid == InvalidOid || (dboid != InvalidOid && db->dboid != dboid))
+			continue;
+		pg_atomic_fetch_add_u32(&db->settings, 1);
+		for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
+			dtm_shmem_wake(db->coordinators[k].proc);
 	}
 }
 

@@ -160,6 +160,7 @@ typedef struct DtmDatabaseSlot
 	pid_t aside_for;   /* pid that runs DDL on the database, 0 = none */
 	uint64 generation; /* of coordinators started here */
 	uint64 task_serial;
+	pg_atomic_uint32 settings;  /* how often its own settings of ours were changed */
 	pg_atomic_uint32 xa_sweeps; /* asked for: a session left something prepared, perhaps */
 	DtmCoordinatorSlot coordinators[DTM_MAX_COORDINATORS];
 	DtmExecutorSlot executors[DTM_MAX_EXECUTORS];
@@ -210,6 +211,13 @@ extern void dtm_shmem_request(Oid dboid);
  */
 extern void
 dtm_shmem_deliver(Oid dboid, const int64 *ids, int n, bool overflow, XLogRecPtr not_flushed);
+
+/*
+ * What ALTER DATABASE or ALTER ROLE has set for a database (InvalidOid: for
+ * all) is committed: its coordinators start anew, as a process reads that but
+ * once.  Nothing in it can fail.
+ */
+extern void dtm_shmem_settings_changed(Oid dboid);
 
 /* Set the latch of a process by its number; -1 does nothing. */
 extern void dtm_shmem_wake(int proc);

@@ -20,12 +20,15 @@
 #include "dtm_wake.h"
 
 #define MAX_PENDING 512
+#define MAX_SETTINGS 8 /* databases; with more of them all are told */
 
 static bool callback_registered = false;
 static int64 pending[MAX_PENDING];
 static int n_pending = 0;
 static bool pending_overflow = false;
 static Oid pending_database = InvalidOid;
+static Oid pending_settings[MAX_SETTINGS];
+static int n_pending_settings = 0;
 
 /*
  * After the commit nothing may fail: the record is written, an ERROR would
@@ -35,7 +38,8 @@ static void
 at_end_of_transaction(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (n_pending == 0 && !pending_overflow && pending_database == InvalidOid)
+	if (n_pending == 0 && !pending_overflow && pending_database == InvalidOid &&
+		n_pending_settings == 0)
 		return;
 
 	if (event == XACT_EVENT_COMMIT && dtm_shared != NULL)
@@ -55,6 +59,8 @@ at_end_of_transaction(XactEvent event, void *arg)
 		}
 		if (pending_database != InvalidOid)
 			dtm_shmem_request(pending_database);
+		for (int i = 0; i < n_pending_settings; i++)
+			dtm_shmem_settings_changed(pending_settings[i]);
 	}
 
 	switch (event)
@@ -65,6 +71,7 @@ at_end_of_transaction(XactEvent event, void *arg)
 			n_pending = 0;
 			pending_overflow = false;
 			pending_database = InvalidOid;
+			n_pending_settings = 0;
 			break;
 		default:
 			break;
@@ -112,4 +119,23 @@ dtm_wake_launcher_at_commit(Oid dboid)
 		return;
 	dtm_wake_prepare();
 	pending_database = dboid;
+}
+
+void
+dtm_wake_settings_at_commit(Oid dboid)
+{
+	if (dtm_shared == NULL)
+		return;
+	dtm_wake_prepare();
+	for (int i = 0; i < n_pending_settings; i++)
+	{
+		if (pending_settings[i] == dboid)
+			return;
+	}
+	if (n_pending_settings == MAX_SETTINGS)
+	{
+		dboid = InvalidOid;
+		n_pending_settings = 0;
+	}
+	pending_settings[n_pending_settings++] = dboid;
 }

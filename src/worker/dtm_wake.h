@@ -26,4 +26,7 @@ extern void dtm_wake_settled(int64 id);
 /* Ask the launcher to look at a database when we commit. */
 extern void dtm_wake_launcher_at_commit(Oid dboid);
 
+/* Tell the coordinators of that database (InvalidOid: of all) that it has other settings. */
+extern void dtm_wake_settings_at_commit(Oid dboid);
+
 #endif /* DTM_WAKE_H */
