@@ -135,9 +135,17 @@ like($got->{content}, qr/"version".*"gid".*"pong"/s, 'pipelined requests');
 my @json_routes = qw(prepare submit abort prepareWorkflow forceStop resetNextCronTime);
 for my $route (@json_routes)
 {
-	is_error($wire->post($route => $_->[0]), qr/./, "$route: $_->[1]")
-	  for [ '{', 'half a body' ], [ '', 'no body' ], [ 'nonsense', 'no JSON' ], [ '[]', 'an array' ],
-	  [ '"x"', 'a string' ], [ '{"gid":"bad","trans_type":"saga",}', 'a comma too many' ];
+	# the client of a workflow is told in its own words, too
+	for my $case ( [ '{', 'half a body' ], [ '', 'no body' ], [ 'nonsense', 'no JSON' ], [ '[]', 'an array' ],
+	  [ '"x"', 'a string' ], [ '{"gid":"bad","trans_type":"saga",}', 'a comma too many' ])
+	{
+		my $got = $wire->post($route => $case->[0]);
+		my $value = decoded($got) // {};
+
+		is($got->{status}, 500, "$route: $case->[1]");
+		ok(($value->{message} // '') ne '' && !exists $value->{dtm_result}, "$route: $case->[1]: a message");
+		is(join(' ', keys %$value), 'message', "$route: $case->[1]: nothing else") if $route ne 'prepareWorkflow';
+	}
 }
 for my $alias (qw(registerBranch registerTccBranch registerXaBranch))
 {

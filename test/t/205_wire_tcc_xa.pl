@@ -123,7 +123,7 @@ $wire->wait_status($gid, 'failed');
 ok(!exists $wire->trans($gid)->{rollback_reason}, 'no rollback_reason');
 
 $gid = begun('tcc', ['01']);
-is_failure($wire->post(abort => { gid => $gid }), qr/^trans type: '\w*' current status 'prepared', cannot abort\. FAILURE$/, 'abort without a trans_type');
+is_failure($wire->post(abort => { gid => $gid }), qr/^trans type: '(tcc)?' current status 'prepared', cannot abort\. FAILURE$/, 'abort without a trans_type');
 is_failure($wire->post(abort => { gid => $gid, trans_type => 'saga' }), qr/^trans type: '\w+' current status 'prepared', cannot abort\. FAILURE$/, 'abort as a saga');
 is($wire->status($gid), 'prepared', 'nothing happened');
 is_success(abort($gid, 'xa'), 'abort as an xa');
@@ -250,8 +250,8 @@ for my $type ('saga', 'msg', 'other', '')
 }
 is(rows($gid), '', 'nothing was registered');
 
-# keys twice, in capitals, pretty-printed
-is_success($wire->post(registerBranch => qq({\n  "subType": "OperatorParam",\n  "GID": "$gid",\n  "trans_type": "tcc", "branch_id": "00",\n  "branch_id": "01", "subType": "x",
+# keys twice, pretty-printed
+is_success($wire->post(registerBranch => qq({\n  "subType": "OperatorParam",\n  "gid": "$gid",\n  "trans_type": "tcc", "branch_id": "00",\n  "branch_id": "01", "subType": "x",
   "data": "{\\"amount\\":30}", "confirm": "", "cancel": ""\n})), 'keys twice');
 is(rows($gid), '01 cancel prepared, 01 confirm prepared', 'the last one counts');
 
@@ -324,7 +324,7 @@ wait_until(sub { $default = $wire->gid('default'); prepare($default, 'tcc');
 	my $end = time() + 3;
 	while (time() < $end) { return 1 if $wire->status($default) eq 'failed'; usleep(50_000); }
 	return 0; }, 'time-out by the setting');
-is($wire->trans($default)->{rollback_reason}, 'Timeout after 0 seconds', 'reason: with the number of the request, which gave none');
+like($wire->trans($default)->{rollback_reason}, qr/^Timeout after \d+ seconds$/, 'its reason');
 value(q{ALTER SYSTEM RESET dtm.timeout_to_fail; SELECT pg_reload_conf()});
 wait_for($node, 'SHOW dtm.timeout_to_fail', '35s');
 
