@@ -138,6 +138,11 @@ unit: unit-build
 	@HISTORIES=$(HISTORIES) HISTORIES_SANITIZED=$(HISTORIES_SANITIZED) \
 		scripts/run_unit.sh $(BUILD)/unit $(UNIT_BINS)
 
+# The HTTP API without a database, for test/t/241_http_asan.pl.
+$(BUILD)/san/httpd_server: $(BUILD)/san/test/hardening/httpd_server.o $(SAN_LIB_OBJS)
+	@mkdir -p $(@D)
+	$(CC) $(SANITIZE) -o $@ $^ $(TEST_LIBS)
+
 # ---------------------------------------------------------------------- fuzz
 
 FUZZ_SECONDS ?= 10

@@ -3,6 +3,10 @@
  * dtm_httpd.h
  *		An HTTP/1.1 server over libmicrohttpd and one epoll descriptor.
  *
+ * A request whose end another reader of its headers could see elsewhere
+ * (Content-Length twice, or with Transfer-Encoding, ...) is refused with 400
+ * and its connection closed: a proxy in front may be such a reader.
+ *
  * Plain C, no threads.  Complete requests are queued; the owner fetches them
  * and answers each when it likes, in the same tick or seconds later: until
  * then its connection is suspended and costs memory only.  Nothing waits
@@ -74,7 +78,7 @@ typedef struct DtmHttpdCounts
 	int waiting;      /* requests fetched and not answered */
 	size_t bodies;    /* bytes held */
 	int64_t requests; /* since the open: queued */
-	int64_t refused;  /* since the open: 408, 413, 503 of ours, and connections not taken */
+	int64_t refused;  /* since the open: 400, 408, 413, 503 of ours, and connections not taken */
 } DtmHttpdCounts;
 
 /*

@@ -115,6 +115,71 @@ look_at_sender(DtmHttpdRequest *request, struct MHD_Connection *mhd)
 	}
 }
 
+/* What the headers say about where the body ends. */
+typedef struct Framing
+{
+	int n;    /* that say so */
+	bool odd; /* another reader may understand them otherwise */
+} Framing;
+
+/*
+ * A line that goes on in the next one ends up, with some versions of
+ * libmicrohttpd, behind the name: "Content-Length5".  So what begins as such
+ * a name is meant here.
+ */
+static bool
+begins_as(const char *key, const char *name)
+{
+	return strncasecmp(key, name, strlen(name)) == 0;
+}
+
+static enum MHD_Result
+look_at_header(void *context, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+	Framing *framing = context;
+
+	(void) kind;
+	if (value == NULL)
+		value = "";
+	if (begins_as(key, MHD_HTTP_HEADER_CONTENT_LENGTH))
+	{
+		framing->n++;
+		if (key[strlen(MHD_HTTP_HEADER_CONTENT_LENGTH)] != '\0' || value[0] == '\0' ||
+			value[strspn(value, "0123456789")] != '\0')
+			framing->odd = true;
+	}
+	else if (begins_as(key, MHD_HTTP_HEADER_TRANSFER_ENCODING))
+	{
+		framing->n++;
+		if (key[strlen(MHD_HTTP_HEADER_TRANSFER_ENCODING)] != '\0' ||
+			strcasecmp(value, "chunked") != 0)
+			framing->odd = true;
+	}
+
+	/* "Content-Length : 5" is no Content-Length for libmicrohttpd, but is for others */
+	for (const unsigned char *c = (const unsigned char *) key; *c != '\0'; c++)
+	{
+		if (*c <= ' ' || *c >= 0x7F)
+			framing->odd = true;
+	}
+	if (key[0] == '\0' || strpbrk(value, "\r\n") != NULL)
+		framing->odd = true;
+	return MHD_YES;
+}
+
+/*
+ * Could a proxy in front of us see another end of this request than we do?
+ * What comes behind it would then be a request of somebody else.
+ */
+static bool
+is_ambiguous(struct MHD_Connection *mhd)
+{
+	Framing framing = {0, false};
+
+	(void) MHD_get_connection_values(mhd, MHD_HEADER_KIND, look_at_header, &framing);
+	return framing.odd || framing.n > 1;
+}
+
 /*
  * The headers are there: keep what we need of them.  A body that is too long
  * is read all the same when it is not much too long: closing the connection
@@ -130,6 +195,12 @@ begin(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, const c
 
 	*at_once = false;
 	entry->begun = true;
+	if (is_ambiguous(mhd))
+	{
+		entry->refuse = MHD_HTTP_BAD_REQUEST;
+		*at_once = true;
+		return true;
+	}
 	snprintf(entry->method, sizeof(entry->method), "%s", method);
 	value = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
 	if (value != NULL && strlen(value) > DTM_HTTPD_MAX_AUTHORIZATION)
@@ -246,16 +317,22 @@ make_response(const DtmHttpd *httpd, int status, const char *content_type, const
 static enum MHD_Result
 refuse(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, int status)
 {
-	const char *message = status == TOO_LARGE ? "the request body is too large\n"
-											  : "the server has too much to do, try again later\n";
-	struct MHD_Response *response =
-		make_response(httpd, status, "text/plain; charset=utf-8", message, strlen(message));
+	const char *message = "the server has too much to do, try again later\n";
+	struct MHD_Response *response;
 	enum MHD_Result result;
+
+	if (status == TOO_LARGE)
+		message = "the request body is too large\n";
+	else if (status == MHD_HTTP_BAD_REQUEST)
+		message = "the headers do not say clearly where the request ends\n";
+	response = make_response(httpd, status, "text/plain; charset=utf-8", message, strlen(message));
 
 	httpd->n_refused++;
 	forget_body(httpd, entry);
 	if (response == NULL)
 		return MHD_NO;
+	if (status == MHD_HTTP_BAD_REQUEST)
+		(void) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
 	dtm_httpd_set_state(entry->connection, DTM_HTTPD_WRITING);
 	result = MHD_queue_response(mhd, (unsigned int) status, response);
 	MHD_destroy_response(response);

@@ -81,6 +81,13 @@ extern bool dtm_sql_lock(const char *gid, bool with_body, DtmFound *found);
  */
 extern bool dtm_sql_steer_found(const char *gid, DtmFound *found, const DtmEvent *event);
 
+/*
+ * END of a workflow that its client runs, found with its body and locked; the
+ * result is kept, NULL is none.  False when it has ended already, or is run here.
+ */
+extern bool
+dtm_sql_end_found(const char *gid, DtmFound *found, const DtmEvent *event, Jsonb *result);
+
 /* Force-stop one that was locked and is not final: it has failed. */
 extern void dtm_sql_stop_found(const char *gid, DtmFound *found, const char *reason);
 

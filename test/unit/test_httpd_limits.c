@@ -431,6 +431,51 @@ test_garbage(void)
 	dtm_httpd_close(httpd);
 }
 
+/* Where does it end?  What follows must not be taken for a request. */
+static void
+test_ambiguous(void)
+{
+	static const char *const headers[] = {
+		"Content-Length: 5\r\nContent-Length: 6\r\n",
+		"Content-Length: 5\r\ncontent-length: 5\r\n",
+		"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+		"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+		"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+		"Transfer-Encoding: gzip, chunked\r\n",
+		"Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
+		"Transfer-Encoding: \x0b"
+		"chunked\r\n",
+		"Content-Length : 5\r\n",
+		"Content-Length\t: 5\r\n",
+		"Transfer-Encoding : chunked\r\n",
+		"X: a\rContent-Length: 5\r\n",
+		"Content-Length:\r\n 5\r\n",
+		"Content-Length: 1\r\n 5\r\n",
+		"Transfer-Encoding:\r\n\tchunked\r\n",
+		" Content-Length: 5\r\n",
+		"Content\x80: 5\r\n",
+	};
+	DtmHttpdLimits limits = httpd_limits();
+	DtmHttpd *httpd = httpd_open(&limits);
+
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++)
+	{
+		int64_t before = dtm_httpd_counts(httpd).requests;
+		int fd = dial(httpd);
+		char request[300];
+
+		snprintf(request, sizeof(request), "POST /a HTTP/1.1\r\nHost: h\r\n%s\r\n" GET, headers[i]);
+		CHECK(say(httpd, fd, request));
+		if (!CHECK(begins(hear(httpd, fd, "request ends"), "HTTP/1.1 400 ")))
+			printf("    to \"%s\"\n", headers[i]);
+		CHECK(strstr(hear(httpd, fd, NULL)->data, "HTTP/1.1") == NULL);
+		CHECK_INT(dtm_httpd_counts(httpd).requests, before);
+		close(fd);
+		check_alive(httpd);
+	}
+	dtm_httpd_close(httpd);
+}
+
 /* The process has no descriptor left: others wait, nobody spins, and then they are served. */
 static void
 test_descriptors(void)
@@ -550,6 +595,7 @@ main(void)
 	test_connections();
 	test_slow();
 	test_garbage();
+	test_ambiguous();
 	test_descriptors();
 	test_many();
 	test_flood();
