@@ -312,7 +312,6 @@ abort_trans(DtmServeCall *call)
 {
 	DtmApiTrans *asked = &call->api.trans;
 	char *gid = dtm_serve_cstring(asked->gid);
-	DtmTransType asked_type = asked->type;
 	DtmFound found;
 	DtmTrans trans;
 	DtmEvent event;
@@ -326,14 +325,12 @@ abort_trans(DtmServeCall *call)
 	}
 	if (refused)
 		return;
-	if (asked_type == 0)
-		asked_type = found.type;
 
 	/* what the request calls a message does not matter */
 	if (!(found.type == DTM_TYPE_MSG && found.status == DTM_STATUS_PREPARED) &&
-		!(is_two_phase(asked_type) && is_two_phase(found.type)))
+		!(is_two_phase(asked->type) && is_two_phase(found.type)))
 	{
-		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, asked_type, found.status);
+		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, found.type, found.status);
 		return;
 	}
 	memset(&event, 0, sizeof(event));
@@ -348,7 +345,7 @@ abort_trans(DtmServeCall *call)
 	dtm_sql_unpack(found.spec, found.state, found.created_at, &trans);
 	if (dtm_status_is_final(found.status) || !dtm_sql_steer_found(gid, &found, &event))
 	{
-		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, asked_type, found.status);
+		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, found.type, found.status);
 		return;
 	}
 

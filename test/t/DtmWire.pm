@@ -19,7 +19,7 @@ package DtmWire;
 
 use strict;
 use warnings;
-use DtmTest;
+use DtmTest qw(new_node wait_until);
 use Encode;
 use Exporter 'import';
 use HTTP::Tiny;
