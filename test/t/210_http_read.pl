@@ -83,6 +83,23 @@ $trans = $wire->trans('msg');
 is($trans->{custom_data}, '{"delay":3600}', 'its delay');
 is($trans->{query_prepared}, $service->url('/asked'), 'who is asked about it');
 
+# a workflow that its client runs: bytes in, bytes noted, bytes out
+my $bytes = "\x00\xFF\xE9";
+is($wire->post(prepareWorkflow => { gid => 'flow', trans_type => 'workflow', query_prepared => $service->url('/resume'),
+	custom_data => encode_json({ name => 'wf1', data => encode_base64($bytes, '') }) })->{status}, 200, 'a workflow');
+is_success($wire->post(registerBranch => { gid => 'flow', trans_type => 'workflow', branch_id => '01', op => 'pay', status => 'succeed', data => 'noted' }),
+	'a branch of it');
+is_success($wire->post(submit => { gid => 'flow', trans_type => 'workflow', req_extra => { status => 'succeed', result => encode_base64($bytes, '') } }),
+	'its end');
+$shown = $wire->query('flow');
+is_deeply(decode_json($shown->{transaction}{custom_data}), { name => 'wf1', data => encode_base64($bytes, '') }, 'its name and input');
+is($shown->{transaction}{result}, encode_base64($bytes, ''), 'its result');
+is($shown->{transaction}{query_prepared}, $service->url('/resume'), 'its callback');
+is_deeply([ map { [ @$_{qw(branch_id op status)}, decode_base64($_->{bin_data}) ] } @{ $shown->{branches} } ], [ [ '01', 'pay', 'succeed', 'noted' ] ],
+	'what it has noted');
+is(sql(q{SELECT encode(decode(g.result, 'base64'), 'hex') || b.op || encode(b.bin_data, 'escape') FROM dtm.trans_global AS g
+	JOIN dtm.trans_branch_op AS b USING (gid) WHERE gid = 'flow'}), '00ffe9paynoted', 'likewise in the views');
+
 # longer than an answer may be: the payloads are left out
 my $long = '"' . 'x' x 1_000_000 . '"';
 is_success($wire->post(submit => { gid => 'long', trans_type => 'saga', payloads => [ ($long) x 7 ],
@@ -93,13 +110,13 @@ is(scalar(grep { exists $_->{bin_data} } @{ $shown->{branches} }), 0, 'without p
 sql(q{SELECT dtm_stop('long'), dtm_stop('by-sql')});
 
 # -------------------------------------------------------------------- all
-is(gids(all()), 'long msg by-sql refused wire', 'all, newest first');
+is(gids(all()), 'long flow msg by-sql refused wire', 'all, newest first');
 is(all()->{next_position}, '', 'there is no further page');
 my $page = all(limit => 2);
-is(gids($page), 'long msg', 'a page of two');
+is(gids($page), 'long flow', 'a page of two');
 my $second = all(limit => 2, position => $page->{next_position});
-is(gids($second), 'by-sql refused', 'the next one');
-is(gids(all(limit => 2, position => $second->{next_position})), 'wire', 'the last one');
+is(gids($second), 'msg by-sql', 'the next one');
+is(gids(all(limit => 2, position => $second->{next_position})), 'refused wire', 'the last two');
 is(gids(all(gid => 'msg', status => 'failed', limit => 1)), 'msg', 'one by its gid, whatever else is asked');
 is_answer($wire->get('all', gid => 'nobody', position => 'x9'), 500, '{"message":"convert to int error: x9"}', 'a position that is no number');
 is_answer($wire->get('all', gid => 'nobody', position => '9'), 200, '{"next_position":"9","transactions":null}', 'a gid that is not there');
@@ -118,7 +135,7 @@ $expected = sql(qq{SELECT string_agg(gid, ' ' ORDER BY id DESC) FROM dtm.trans_g
 	WHERE date_trunc('second', create_time) <= date_trunc('second', to_timestamp($created / 1000.0))});
 is(gids(all(createTimeEnd => $created)), $expected, 'then or earlier');
 is(gids(all(createTimeEnd => $created - 3_600_000)), '', 'or long before');
-is(gids(all(createTimeStart => '', createTimeEnd => '', status => '', transType => '', limit => 10)), 'long msg by-sql refused wire', 'empty ones do not count');
+is(gids(all(createTimeStart => '', createTimeEnd => '', status => '', transType => '', limit => 10)), 'long flow msg by-sql refused wire', 'empty ones do not count');
 
 # ------------------------------------------------------ whose transactions
 sql(q{CREATE ROLE app; CREATE ROLE other; CREATE ROLE watcher; GRANT pg_monitor TO watcher;
@@ -134,7 +151,7 @@ is_answer(as($token{other}, '/api/dtmsvr/query?gid=app'), 200, '{"branches":[],"
 is_answer(as($token{other}, '/api/dtmsvr/all?gid=app'), 200, '{"next_position":"","transactions":null}', 'nor in all');
 is_answer(as($token{other}, '/api/dtmsvr/all'), 200, '{"next_position":"","transactions":[]}', 'which is empty');
 is($wire->trans('app'), undef, 'a request without a token sees what the owner of the extension has submitted, though that may see all by SQL');
-is(gids(all()), 'long msg by-sql refused wire', 'also in all');
+is(gids(all()), 'long flow msg by-sql refused wire', 'also in all');
 my $watched = decoded(as($token{watcher}, '/api/dtmsvr/query?gid=app'));
 is($watched->{transaction}{options}, '{"branch_headers":{"X-Key":"***"},"concurrent":false}', 'pg_monitor sees that there are headers');
 ok(!exists $watched->{branches}[1]{bin_data}, 'and no payloads');
