@@ -129,10 +129,10 @@ is_answer($wire->get('all', status => 'lost'), 200, '{"next_position":"","transa
 is_answer($wire->get('all', transType => 'lost'), 200, '{"next_position":"","transactions":[]}', 'likewise a type');
 my $created = sql(q{SELECT (extract(epoch FROM created_at) * 1000)::bigint FROM dtm.transactions WHERE gid = 'msg'});
 my $expected = sql(qq{SELECT string_agg(gid, ' ' ORDER BY id DESC) FROM dtm.trans_global
-	WHERE date_trunc('second', create_time) >= date_trunc('second', to_timestamp($created / 1000.0))});
+	JOIN dtm.transactions USING (gid) WHERE date_trunc('second', created_at) >= date_trunc('second', to_timestamp($created / 1000.0))});
 is(gids(all(createTimeStart => $created)), $expected, 'created then or later, by whole seconds');
 $expected = sql(qq{SELECT string_agg(gid, ' ' ORDER BY id DESC) FROM dtm.trans_global
-	WHERE date_trunc('second', create_time) <= date_trunc('second', to_timestamp($created / 1000.0))});
+	JOIN dtm.transactions USING (gid) WHERE date_trunc('second', created_at) <= date_trunc('second', to_timestamp($created / 1000.0))});
 is(gids(all(createTimeEnd => $created)), $expected, 'then or earlier');
 is(gids(all(createTimeEnd => $created - 3_600_000)), '', 'or long before');
 is(gids(all(createTimeStart => '', createTimeEnd => '', status => '', transType => '', limit => 10)), 'long flow msg by-sql refused wire', 'empty ones do not count');
