@@ -12,7 +12,7 @@ export LC_ALL=C
 if ! command -v dpkg-query >/dev/null; then
 	echo "install-deps: not a Debian system; install by hand: make, gcc, clang, clang-format," >&2
 	echo "PostgreSQL with its server headers and libpq, libcurl, jansson, libmicrohttpd," >&2
-	echo "pkg-config, perl with IPC::Run, python3 with psycopg2" >&2
+	echo "pkg-config, perl with IPC::Run, python3 with psycopg2, openssl, nginx" >&2
 	exit 0
 fi
 
@@ -22,7 +22,10 @@ is_installed() {
 
 packages=(make gcc libc6-dev clang clang-format libclang-rt-dev pkg-config binutils util-linux
 	libcurl4-openssl-dev libjansson-dev libmicrohttpd-dev
-	perl libipc-run-perl python3 python3-psycopg2 curl)
+	perl libipc-run-perl python3 python3-psycopg2 curl openssl)
+
+# The tests start an nginx of their own, as themselves: the machine's stays as it is.
+[ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx)
 
 # A server that somebody put there by hand is left alone.
 pg_config=${PG_CONFIG:-pg_config}
@@ -71,9 +74,32 @@ apt_get() {
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 "$@" >>"$log" 2>&1
 }
 
+# A web server that comes for the tests must not open port 80, now or at the next boot.
+policy=/usr/sbin/policy-rc.d
+own_policy=
+let_nginx_be() {
+	[[ " ${missing[*]} " == *" nginx "* ]] || return 0
+	if [ ! -e "$policy" ]; then
+		printf '#!/bin/sh\ncase "$1" in nginx|nginx.service) exit 101;; esac\nexit 0\n' |
+			"${as_root[@]}" tee "$policy" >/dev/null
+		"${as_root[@]}" chmod 755 "$policy"
+		own_policy=yes
+	fi
+}
+leave_nginx_off() {
+	[ -z "$own_policy" ] || "${as_root[@]}" rm -f "$policy"
+	own_policy=
+	[[ " ${missing[*]} " != *" nginx "* ]] || [ ! -x /usr/sbin/nginx ] ||
+		"${as_root[@]}" update-rc.d nginx disable >>"$log" 2>&1 || true
+}
+trap leave_nginx_off EXIT
+let_nginx_be
+
 if ! { apt_get update && apt_get install --no-install-recommends "${missing[@]}"; }; then
 	tail -n 30 "$log" >&2
 	echo "install-deps: apt-get failed, see $log" >&2
 	exit 1
 fi
+leave_nginx_off
+trap - EXIT
 rm -f "$log"

@@ -55,7 +55,8 @@ dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
 	plan->finished = dtm_status_is_final(trans->status);
 	if (plan->finished)
 	{
-		bool asked = event->kind == DTM_EVENT_SUBMIT || event->kind == DTM_EVENT_ABORT;
+		bool asked = event->kind == DTM_EVENT_SUBMIT || event->kind == DTM_EVENT_ABORT ||
+			event->kind == DTM_EVENT_END;
 
 		return asked ? DTM_STATE : DTM_OK;
 	}
@@ -185,6 +186,10 @@ apply_event(DtmRun *run, const DtmEvent *event)
 		case DTM_EVENT_STOP:
 			next = DTM_STATUS_FAILED;
 			break;
+		case DTM_EVENT_END:
+			next =
+				event->outcome == DTM_OUTCOME_SUCCESS ? run->rule->on_succeed : run->rule->on_fail;
+			break;
 	}
 
 	if (next == DTM_STATUS_NONE)
@@ -242,7 +247,7 @@ apply_retry(DtmRun *run)
 	DtmTrans *trans = run->trans;
 
 	/* what is waited for is the time to ask, not the start */
-	if (run->rule->gate == DTM_GATE_DEADLINE)
+	if (run->rule->gate == DTM_GATE_DEADLINE || run->rule->gate == DTM_GATE_INTERVAL)
 	{
 		if (!trans->query.started)
 		{
@@ -330,11 +335,10 @@ static void
 back_off(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 {
 	const DtmEngineParams *params = run->params;
-	int32_t interval = run->trans->retry_interval_ms > 0 ? run->trans->retry_interval_ms
-														 : params->retry_interval_ms;
+	int32_t interval = dtm_phase_interval_ms(run);
 	int64_t wait = interval;
 
-	if (event->outcome == DTM_OUTCOME_ONGOING)
+	if (event->outcome == DTM_OUTCOME_ONGOING || event->outcome == DTM_OUTCOME_SUCCESS)
 		op->failures = 0;
 	else
 	{
@@ -400,8 +404,8 @@ apply_result(DtmRun *run, const DtmEvent *event)
 		return DTM_OK;
 
 	/* else it comes from the phase before: noted, but it decides nothing any more */
-	of_phase = is_query ? rule->walk == DTM_WALK_QUERY || rule->walk == DTM_WALK_REPLAY
-						: rule->walk > DTM_WALK_QUERY && rule->role == event->role;
+	of_phase =
+		is_query ? dtm_walk_asks(rule) : rule->walk > DTM_WALK_QUERY && rule->role == event->role;
 
 	op->in_flight = false;
 	op->attempts++;
@@ -413,6 +417,9 @@ apply_result(DtmRun *run, const DtmEvent *event)
 	if (log_call(run, event) != DTM_OK)
 		return DTM_NOMEM;
 
+	/* who was asked to go on tells its end by itself */
+	if (event->outcome == DTM_OUTCOME_SUCCESS && rule->walk == DTM_WALK_RESUME)
+		return repeat_call(run, event, op);
 	if (event->outcome == DTM_OUTCOME_SUCCESS)
 	{
 		dtm_phase_decide(run, op, DTM_OP_SUCCEED);

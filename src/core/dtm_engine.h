@@ -22,20 +22,21 @@ typedef enum DtmEventKind
 	DTM_EVENT_SUBMIT,   /* prepared -> submitted, asked by the owner */
 	DTM_EVENT_ABORT,    /* prepared -> aborting / failed, asked by the owner */
 	DTM_EVENT_STOP,     /* force-stop: failed, no further call */
-	DTM_EVENT_RETRY     /* whatever waits is due now */
+	DTM_EVENT_RETRY,    /* whatever waits is due now */
+	DTM_EVENT_END /* the client that runs a workflow says how it ended: outcome SUCCESS or FAILURE */
 } DtmEventKind;
 
 typedef struct DtmEvent
 {
 	DtmEventKind kind;
 
-	/* RESULT */
+	/* RESULT; of END only the outcome */
 	uint16_t branch; /* index, or DTM_BRANCH_TRANS */
 	uint8_t role;
 	DtmOutcome outcome;
 	DtmTime started_at; /* when the call went out */
 
-	/* RESULT, POSTPONE: why it did not succeed; ABORT, STOP: the caller's reason */
+	/* RESULT, POSTPONE: why it did not succeed; ABORT, STOP, END: the caller's reason */
 	DtmText reason;
 
 	/*
@@ -87,7 +88,7 @@ typedef struct DtmPlan
  *
  * A RESULT or POSTPONE for an op that is not in flight changes nothing by
  * itself (late answers are harmless), like any event on a final transaction.
- * DTM_STATE: the event is not allowed in this status (SUBMIT, ABORT); the
+ * DTM_STATE: the event is not allowed in this status (SUBMIT, ABORT, END); the
  * transaction is unchanged and the plan empty, so an earlier next_at still
  * holds.  DTM_NOMEM: the transaction must be dropped and loaded again.
  *
@@ -102,7 +103,7 @@ dtm_engine_handle(DtmTrans *trans, const DtmEvent *event, DtmTime now,
 				  const DtmEngineParams *params, DtmArena *arena, DtmPlan *plan) DTM_MUST_CHECK;
 
 /*
- * Apply a SUBMIT or ABORT to what the tables hold, for a process that does
+ * Apply a SUBMIT, ABORT or END to what the tables hold, for a process that does
  * not drive: only the status, the reason and the marks of what may have been
  * called change, and no call is planned.  Whoever drives goes on from there.
  * DTM_STATE as above, with the transaction unchanged.

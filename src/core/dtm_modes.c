@@ -9,8 +9,10 @@
  *   sort that out), so the engine waits for its result;
  * - DTM has no tcc whose Try calls the coordinator runs; its time-out counts
  *   from start_at, because nobody can hurry it before that;
- * - the branches of a workflow are called here, in both phases, not by the
- *   client; a running workflow can be aborted.
+ * - the branches of a workflow whose function runs in the database are called
+ *   here, in both phases; while it runs it can be aborted;
+ * - a workflow that its client runs is resumed with back-off, not for ever at
+ *   the same pace.
  *
  * Not here: how a rule is carried out (dtm_engine.c).  Runs in every process.
  *
@@ -28,7 +30,8 @@ typedef enum ModeIndex
 	MODE_TCC,        /* the coordinator runs Try */
 	MODE_TCC_CLIENT, /* the client runs Try */
 	MODE_XA,
-	MODE_WORKFLOW
+	MODE_WORKFLOW,       /* its function runs here */
+	MODE_WORKFLOW_CLIENT /* the client runs it */
 } ModeIndex;
 
 static const DtmMode modes[] = {
@@ -225,6 +228,27 @@ static const DtmMode modes[] = {
 						},
 				},
 		},
+	[MODE_WORKFLOW_CLIENT] =
+		{
+			.roles = BIT(DTM_ROLE_FORWARD),
+			.query_op = DTM_OP_WORKFLOW,
+			.rules =
+				{
+					/*
+					 * It has no second phase here: the client has called what
+					 * there was to call when it says how all ended.  Nobody
+					 * else knows what a failure would have to undo, so it is
+					 * neither submitted nor aborted, and has no time-out.
+					 */
+					[DTM_STATUS_PREPARED] =
+						{
+							.walk = DTM_WALK_RESUME,
+							.gate = DTM_GATE_INTERVAL,
+							.on_succeed = DTM_STATUS_SUCCEED,
+							.on_fail = DTM_STATUS_FAILED,
+						},
+				},
+		},
 };
 
 const DtmMode *
@@ -241,7 +265,7 @@ dtm_mode_of(const DtmTrans *trans)
 		case DTM_TYPE_XA:
 			return &modes[MODE_XA];
 		case DTM_TYPE_WORKFLOW:
-			return &modes[MODE_WORKFLOW];
+			return &modes[dtm_trans_is_resumed(trans) ? MODE_WORKFLOW_CLIENT : MODE_WORKFLOW];
 	}
 	return &modes[MODE_UNKNOWN];
 }

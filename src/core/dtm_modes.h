@@ -19,6 +19,7 @@ typedef enum DtmWalk
 	DTM_WALK_NONE = 0,       /* nothing is called: it is for the client to decide */
 	DTM_WALK_QUERY,          /* the one call of the pseudo branch */
 	DTM_WALK_REPLAY,         /* what is not decided yet, at once; then the pseudo branch */
+	DTM_WALK_RESUME,         /* the pseudo branch, again and again: no answer decides anything */
 	DTM_WALK_AFTER,          /* each when its predecessors' forward ops succeeded */
 	DTM_WALK_AFTER_REVERSED, /* each when all that came after it are undone */
 	DTM_WALK_SERIAL,         /* one by one, in order of insertion */
@@ -38,8 +39,9 @@ typedef enum DtmScope
 typedef enum DtmGate
 {
 	DTM_GATE_NONE = 0,
-	DTM_GATE_START,   /* start_at */
-	DTM_GATE_DEADLINE /* the time-out, or a RETRY; without either it never comes */
+	DTM_GATE_START,    /* start_at */
+	DTM_GATE_DEADLINE, /* the time-out, or a RETRY; without either it never comes */
+	DTM_GATE_INTERVAL  /* one retry_interval since created_at, or a RETRY */
 } DtmGate;
 
 /* From when the time-out is measured. */
@@ -53,8 +55,8 @@ typedef enum DtmSince
  * One status of one mode.  The members beginning with on_ are the status
  * that follows (DtmStatus); DTM_STATUS_NONE says that it is not so:
  * on_failure = the call is repeated, on_limit and on_timeout = there is no
- * such limit, on_submit and on_abort = refused.  The status itself in
- * on_submit or on_abort = accepted, changes nothing.
+ * such limit, on_submit, on_abort, on_succeed and on_fail = refused.  The
+ * status itself in on_submit or on_abort = accepted, changes nothing.
  *
  * In DTM_WALK_REPLAY on_failure is about the pseudo branch: the failure of a
  * branch decides that branch alone, and the replay what follows from it.
@@ -72,6 +74,8 @@ typedef struct DtmRule
 	uint8_t on_timeout; /* timeout_to_fail has passed */
 	uint8_t on_submit;
 	uint8_t on_abort;
+	uint8_t on_succeed; /* the client reports the end of all ... */
+	uint8_t on_fail;    /* ... and that it failed */
 
 	/*
 	 * The phase may be rolled back, so a crash must not forget that a call
@@ -79,6 +83,14 @@ typedef struct DtmRule
 	 */
 	bool revocable;
 } DtmRule;
+
+/* Is the pseudo branch what is called in the end? */
+static inline bool
+dtm_walk_asks(const DtmRule *rule)
+{
+	return rule->walk == DTM_WALK_QUERY || rule->walk == DTM_WALK_REPLAY ||
+		rule->walk == DTM_WALK_RESUME;
+}
 
 typedef struct DtmMode
 {

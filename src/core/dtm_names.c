@@ -1,7 +1,8 @@
 /* -------------------------------------------------------------------------
  *
  * dtm_names.c
- *		Text forms of the enums in dtm_types.h.
+ *		Text forms of the enums in dtm_types.h, and of ops where the client
+ *		names them.
  *
  * The words of types, statuses and ops are those of the DTM protocol and are
  * seen by branch services and in the views.  Not here: what they mean.
@@ -9,7 +10,7 @@
  *
  * -------------------------------------------------------------------------
  */
-#include "dtm_types.h"
+#include "dtm_trans.h"
 
 #include <string.h>
 
@@ -32,7 +33,7 @@ static const char *const op_names[] = {
 	[DTM_OP_CANCEL] = "cancel",     [DTM_OP_COMMIT] = "commit",
 	[DTM_OP_ROLLBACK] = "rollback", [DTM_OP_MSG] = "msg",
 	[DTM_OP_WORKFLOW] = "workflow", [DTM_OP_SLEEP] = "sleep",
-	[DTM_OP_AWAIT] = "await",
+	[DTM_OP_AWAIT] = "await",       [DTM_OP_MEMO] = "memo",
 };
 
 static const char *const op_status_names[] = {
@@ -106,4 +107,28 @@ DtmTransType
 dtm_type_from_name(const char *name, size_t len)
 {
 	return (DtmTransType) index_of(type_names, NAME_COUNT(type_names), name, len);
+}
+
+static DtmText
+text_of_op(DtmOp op)
+{
+	const char *name = dtm_op_name(op);
+	DtmText result = {name != NULL ? name : "", 0};
+
+	result.len = (uint32_t) strlen(result.data);
+	return result;
+}
+
+DtmText
+dtm_branch_op_text(const DtmBranch *branch, uint8_t role)
+{
+	return dtm_branch_is_memo(branch) ? branch->name : text_of_op((DtmOp) branch->op[role]);
+}
+
+DtmText
+dtm_query_op_text(const DtmTrans *trans)
+{
+	if (dtm_trans_is_resumed(trans))
+		return trans->query_name;
+	return text_of_op(trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW);
 }

@@ -112,7 +112,7 @@ dtm_phase_enter(DtmRun *run, DtmStatus status)
 	}
 
 	/* nobody asks any more, so it holds nothing up */
-	if (run->rule->walk == DTM_WALK_QUERY || run->rule->walk == DTM_WALK_REPLAY)
+	if (dtm_walk_asks(run->rule))
 		trans->query.failures = 0;
 
 	/* nothing of the phase that is left waits for its time any more */
@@ -141,6 +141,13 @@ deadline(const DtmRun *run)
 		__builtin_add_overflow(since, at, &at))
 		return DTM_TIME_NEVER;
 	return at;
+}
+
+int32_t
+dtm_phase_interval_ms(const DtmRun *run)
+{
+	return run->trans->retry_interval_ms > 0 ? run->trans->retry_interval_ms
+											 : run->params->retry_interval_ms;
 }
 
 void
@@ -258,11 +265,24 @@ walk_query(DtmRun *run)
 	/* its time has come, or a RETRY did not wait for that */
 	if (run->rule->gate == DTM_GATE_DEADLINE)
 		gate = trans->query.started ? 0 : deadline(run);
+	else if (run->rule->gate == DTM_GATE_INTERVAL)
+		gate = trans->query.started
+			? 0
+			: trans->created_at + dtm_phase_interval_ms(run) * (DtmTime) US_PER_MS;
 
 	if (trans->query.status == DTM_OP_SUCCEED)
 		return;
 	run->pending = true;
 	visit(run, DTM_BRANCH_TRANS, trans->query_url, run->mode->query_op, &trans->query, gate);
+}
+
+/* Until the client tells the end; without a target, that is all there is to wait for. */
+static void
+walk_resume(DtmRun *run)
+{
+	run->pending = true;
+	if (run->trans->query_url.len > 0)
+		walk_query(run);
 }
 
 /* A sleep or an await is settled by its time, like an op without a target by its turn. */
@@ -388,6 +408,9 @@ walk(DtmRun *run)
 			break;
 		case DTM_WALK_REPLAY:
 			walk_replay(run);
+			break;
+		case DTM_WALK_RESUME:
+			walk_resume(run);
 			break;
 		case DTM_WALK_AFTER:
 			walk_after(run);

@@ -48,6 +48,9 @@ extern void dtm_phase_enter(DtmRun *run, DtmStatus status);
  */
 extern bool dtm_phase_timed_out(const DtmRun *run);
 
+/* The transaction's retry_interval, or else the setting's. */
+extern int32_t dtm_phase_interval_ms(const DtmRun *run);
+
 /* The status of one op is decided, now. */
 extern void dtm_phase_decide(DtmRun *run, DtmOpState *op, DtmOpStatus status);
 

@@ -144,10 +144,12 @@ extern bool dtm_spec_add_header(DtmSpecBuilder *builder, const char *name, size_
 /*
  * Whom to ask about a prepared msg that nobody submits or aborts, a target
  * like those of steps; a spec with it begins as prepared.  Must not be empty.
+ * Of a workflow that its client runs: who goes on with it, a service.
  */
 extern bool dtm_spec_set_query_prepared(DtmSpecBuilder *builder, const char *url, size_t len);
 extern bool dtm_spec_set_query_sql_name(DtmSpecBuilder *builder, const char *name, size_t len);
 extern DtmText dtm_spec_query_prepared(const DtmSpecBuilder *builder);
+extern const char *dtm_spec_query_field(const DtmSpecBuilder *builder); /* what it is called */
 
 /*
  * Topics.  The action of a msg step may be "topic://<name>"; the name, or
@@ -251,6 +253,22 @@ extern const DtmBranch *dtm_spec_branch(const DtmSpecBuilder *builder);
  */
 extern bool dtm_spec_set_function(DtmSpecBuilder *builder, const char *name, size_t len);
 extern bool dtm_spec_set_data(DtmSpecBuilder *builder, const char *json, size_t len);
+
+/*
+ * A workflow that its client runs (flags DTM_FLAG_CLIENT_RUN, set before):
+ * its name, which is the op of its callback (dtm_spec_set_query_prepared), and the
+ * bytes it is begun with, any; none when len is 0.
+ */
+extern bool dtm_spec_set_workflow(DtmSpecBuilder *builder, const char *name, size_t name_len,
+								  const char *data, size_t len);
+
+/*
+ * What such a client has done of its workflow, a branch like the others, but
+ * complete: begins it, with kind MEMO or MEMO_FAILED, then
+ * dtm_spec_finish_branch.  op: any word of 1 to 45 bytes; data: any bytes.
+ */
+extern bool dtm_spec_memo(DtmSpecBuilder *builder, DtmStepKind kind, DtmText id, DtmText op,
+						  DtmText data, DtmTime at);
 
 /*
  * Names of events, of a signal and of an await: 1 to 128 bytes, no control

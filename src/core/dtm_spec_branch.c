@@ -162,6 +162,40 @@ dtm_spec_set_data(DtmSpecBuilder *builder, const char *json, size_t len)
 }
 
 bool
+dtm_spec_set_workflow(DtmSpecBuilder *builder, const char *name, size_t name_len, const char *data,
+					  size_t len)
+{
+	DtmText value = {name, (uint32_t) (name_len < UINT32_MAX ? name_len : UINT32_MAX)};
+
+	if (builder->error.code == DTM_SPEC_OK && name_len == 0)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "name",
+							   "Give the name under which the service has registered it.",
+							   "\"name\" of the workflow must not be empty");
+	if (!dtm_spec_check_name(builder, -1, "name", value) ||
+		!dtm_spec_copy(builder, name, name_len, &builder->trans.query_name))
+		return false;
+	return len == 0 || dtm_spec_set_data(builder, data, len);
+}
+
+bool
+dtm_spec_memo(DtmSpecBuilder *builder, DtmStepKind kind, DtmText id, DtmText op, DtmText data,
+			  DtmTime at)
+{
+	if (builder->error.code == DTM_SPEC_OK && op.len == 0)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "op", NULL,
+							   "\"op\" must not be empty");
+	if (builder->error.code == DTM_SPEC_OK && op.len > DTM_MAX_MEMO_OP_LEN)
+		return dtm_spec_refuse(builder, DTM_SPEC_LIMIT, -1, "op", NULL,
+							   "\"op\" is longer than %d bytes", DTM_MAX_MEMO_OP_LEN);
+	if (!dtm_spec_branch_begin(builder, kind, id.data, id.len) ||
+		!dtm_spec_branch_name(builder, "op", op.data, op.len) ||
+		!dtm_spec_step_payload_bytes(builder, 0, data.data, data.len))
+		return false;
+	dtm_spec_branch_due(builder, at);
+	return true;
+}
+
+bool
 dtm_spec_finish_branch(DtmSpecBuilder *builder, const char **packed, size_t *packed_len)
 {
 	DtmBranch *branch = builder->trans.branches;

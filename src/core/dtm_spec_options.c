@@ -18,6 +18,7 @@
 #include "dtm_answer.h"
 #include "dtm_pack.h"
 #include "dtm_spec_rules.h"
+#include "dtm_url.h"
 
 static bool check_option(DtmSpecBuilder *builder, const char *field, int64_t value, int64_t min,
 						 int64_t max, const char *max_text);
@@ -104,14 +105,22 @@ bool
 dtm_spec_set_query_prepared(DtmSpecBuilder *builder, const char *url, size_t len)
 {
 	DtmText text = {url, len > UINT32_MAX ? UINT32_MAX : (uint32_t) len};
+	DtmTarget target;
 
 	if (len == 0)
 		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "query_prepared",
 							   "Give the URL, or the sql: function, that knows whether the local "
 							   "part has committed.",
 							   "\"query_prepared\" must not be empty");
-	return dtm_spec_check_target(builder, -1, "query_prepared", text, false) &&
-		dtm_spec_copy(builder, url, len, &builder->trans.query_url);
+	if (!dtm_spec_check_target(builder, -1, "query_prepared", text, false))
+		return false;
+	if (builder->trans.type == DTM_TYPE_WORKFLOW && dtm_target_parse(url, len, &target) == NULL &&
+		target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS)
+		return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "query_prepared",
+							   "The service that runs the workflow goes on with it there; "
+							   "dtm_workflow_submit() runs a function of the database.",
+							   "\"query_prepared\" of a workflow must be a service");
+	return dtm_spec_copy(builder, url, len, &builder->trans.query_url);
 }
 
 bool
@@ -126,6 +135,15 @@ dtm_spec_query_prepared(const DtmSpecBuilder *builder)
 	DtmText none = {"", 0};
 
 	return builder->trans.query_url.len > 0 ? builder->trans.query_url : none;
+}
+
+const char *
+dtm_spec_query_field(const DtmSpecBuilder *builder)
+{
+	bool is_function =
+		builder->trans.type == DTM_TYPE_WORKFLOW && !dtm_trans_is_resumed(&builder->trans);
+
+	return is_function ? "function" : "query_prepared";
 }
 
 bool

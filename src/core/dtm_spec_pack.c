@@ -13,8 +13,8 @@
  *		has its number, from 1, and the first of them the topic's name.
  *
  * A spec that registers branches later has none of its own.  They follow it,
- * from rows of their own: kind, id, due_at of a sleep or an await, and then
- * as above.
+ * from rows of their own: kind, id, due_at of what has one (a sleep, an await,
+ * a memo), and then as above.
  *
  * Not here: what makes a spec valid for people (dtm_spec_build.c).  Runs in
  * backends and in the coordinator.
@@ -25,6 +25,7 @@
 
 #include "dtm_pack.h"
 #include "dtm_spec_rules.h"
+#include "dtm_state.h"
 
 #define SPEC_VERSION 1
 
@@ -39,7 +40,8 @@
 #define TRANS_QUERY_URL 0x080
 #define TRANS_QUERY_SQL_NAME 0x100
 #define TRANS_PAYLOAD 0x200
-#define TRANS_ALL 0x3FF
+#define TRANS_QUERY_NAME 0x400
+#define TRANS_ALL 0x7FF
 
 /* Presence bits of a branch; the frequent ones share the first byte. */
 #define BRANCH_PAYLOAD 0x001
@@ -219,7 +221,8 @@ write_spec(DtmWriter *writer, const DtmTrans *trans)
 					   (trans->search_path.len > 0 ? TRANS_SEARCH_PATH : 0) |
 					   (trans->query_url.len > 0 ? TRANS_QUERY_URL : 0) |
 					   (trans->query_sql_name.len > 0 ? TRANS_QUERY_SQL_NAME : 0) |
-					   (trans->payload.data != NULL ? TRANS_PAYLOAD : 0));
+					   (trans->payload.data != NULL ? TRANS_PAYLOAD : 0) |
+					   (trans->query_name.len > 0 ? TRANS_QUERY_NAME : 0));
 	if (start_after > 0)
 		dtm_put_number(writer, (uint64_t) start_after);
 	if (trans->timeout_to_fail_ms > 0)
@@ -240,6 +243,8 @@ write_spec(DtmWriter *writer, const DtmTrans *trans)
 		dtm_put_text(writer, trans->query_sql_name);
 	if (trans->payload.data != NULL)
 		dtm_put_text(writer, trans->payload);
+	if (trans->query_name.len > 0)
+		dtm_put_text(writer, trans->query_name);
 
 	if (dtm_trans_registers(trans))
 	{
@@ -304,12 +309,18 @@ write_branch(DtmWriter *writer, const DtmBranch *branch)
 		dtm_put_text(writer, branch->topic);
 }
 
+static bool
+has_due_at(uint8_t kind)
+{
+	return kind != DTM_STEP_CALL && kind != DTM_STEP_TCC;
+}
+
 static void
 write_registered(DtmWriter *writer, const DtmBranch *branch)
 {
 	dtm_put_byte(writer, branch->kind);
 	dtm_put_text(writer, branch->branch_id);
-	if (branch->kind == DTM_STEP_SLEEP || branch->kind == DTM_STEP_AWAIT)
+	if (has_due_at(branch->kind))
 		dtm_put_signed(writer, branch->due_at);
 	write_branch(writer, branch);
 }
@@ -330,6 +341,7 @@ read_options(DtmReader *reader, DtmTrans *trans)
 	trans->retry_limit = -1;
 	trans->headers.data = trans->search_path.data = "";
 	trans->query_url.data = trans->query_sql_name.data = trans->reason.data = "";
+	trans->query_name.data = "";
 	trans->query.last_error.data = "";
 
 	if (bits & TRANS_START_AFTER)
@@ -352,6 +364,8 @@ read_options(DtmReader *reader, DtmTrans *trans)
 		trans->query_sql_name = dtm_get_text(reader, DTM_MAX_SPEC_LEN);
 	if (bits & TRANS_PAYLOAD)
 		trans->payload = dtm_get_text(reader, DTM_MAX_PAYLOAD_LEN);
+	if (bits & TRANS_QUERY_NAME)
+		trans->query_name = dtm_get_text(reader, DTM_MAX_NAME_LEN);
 
 	trans->start_at = trans->created_at > INT64_MAX - start_after_us
 		? INT64_MAX
@@ -412,6 +426,17 @@ read_branch(DtmReader *reader, DtmBranch *branch, int index, int n_branches, uin
 	return (bits & BRANCH_SUBSCRIBER) != 0;
 }
 
+/* Steps are for a workflow that runs here, memos for one that its client runs. */
+static bool
+may_have(const DtmTrans *trans, const DtmBranch *branch)
+{
+	if (dtm_branch_is_memo(branch))
+		return dtm_trans_is_resumed(trans) && branch->name.len > 0 &&
+			branch->name.len <= DTM_MAX_MEMO_OP_LEN;
+	return !dtm_trans_is_resumed(trans) &&
+		(trans->type == DTM_TYPE_WORKFLOW || branch->kind == DTM_STEP_CALL);
+}
+
 /* All that is left: counted first, for the branches are one array. */
 static DtmRc
 read_registered(DtmReader *reader, DtmArena *arena, DtmTrans *trans)
@@ -438,7 +463,7 @@ read_registered(DtmReader *reader, DtmArena *arena, DtmTrans *trans)
 	for (size_t i = 0; i < n; i++)
 	{
 		read_one_registered(reader, &trans->branches[i]);
-		if (trans->type != DTM_TYPE_WORKFLOW && trans->branches[i].kind != DTM_STEP_CALL)
+		if (!may_have(trans, &trans->branches[i]))
 			return DTM_INVALID;
 	}
 	return DTM_OK;
@@ -455,7 +480,7 @@ read_one_registered(DtmReader *reader, DtmBranch *branch)
 
 	if (kind > DTM_STEP_LAST || dtm_branch_id_check(id.data, id.len) != NULL)
 		reader->bad = true;
-	if (kind == DTM_STEP_SLEEP || kind == DTM_STEP_AWAIT)
+	if (has_due_at(kind))
 		due_at = dtm_get_signed(reader);
 	dtm_branch_init(branch);
 	branch->kind = kind;
@@ -613,6 +638,8 @@ fill_step_ops(DtmBranch *branch)
 			break;
 		case DTM_STEP_MEMO:
 		case DTM_STEP_MEMO_FAILED:
+			branch->op[DTM_ROLE_FORWARD] = DTM_OP_MEMO;
+			dtm_branch_reset(branch);
 			break;
 	}
 }

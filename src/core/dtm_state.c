@@ -61,6 +61,7 @@ static void write_log(DtmWriter *writer, const DtmTrans *trans);
 static DtmRc read_log(DtmReader *reader, DtmArena *arena, DtmTrans *trans);
 static void reset(DtmTrans *trans);
 static void reset_op(DtmOpState *op);
+static uint8_t touched_roles(const DtmBranch *branch);
 static uint32_t op_bits(const DtmOpState *op);
 static uint32_t usual_attempts(const DtmOpState *op);
 static DtmText bounded_error(DtmText error);
@@ -100,18 +101,14 @@ dtm_state_pack(const DtmTrans *trans, char *buffer)
 	write_op(&writer, &trans->query, trans->created_at);
 
 	for (int i = 0; i < trans->n_branches; i++)
-		for (int role = 0; role < DTM_ROLES; role++)
-			if (op_bits(&trans->branches[i].state[role]) != 0)
-				n_touched = i + 1;
+		if (touched_roles(&trans->branches[i]) != 0)
+			n_touched = i + 1;
 	dtm_put_number(&writer, (uint64_t) n_touched);
 	for (int i = 0; i < n_touched; i++)
 	{
 		const DtmBranch *branch = &trans->branches[i];
-		uint8_t roles = 0;
+		uint8_t roles = touched_roles(branch);
 
-		for (int role = 0; role < DTM_ROLES; role++)
-			if (op_bits(&branch->state[role]) != 0)
-				roles |= (uint8_t) (1 << role);
 		dtm_put_byte(&writer, roles);
 		for (int role = 0; role < DTM_ROLES; role++)
 			if (roles & (1 << role))
@@ -146,7 +143,7 @@ dtm_state_unpack(const char *packed, size_t len, DtmArena *arena, DtmTrans *tran
 	{
 		uint8_t roles = dtm_get_byte(&reader);
 
-		if (roles >= 1 << DTM_ROLES)
+		if (roles >= 1 << DTM_ROLES || (roles != 0 && dtm_branch_is_memo(&trans->branches[i])))
 			return DTM_INVALID;
 		for (int role = 0; role < DTM_ROLES; role++)
 			if (roles & (1 << role))
@@ -286,8 +283,35 @@ reset(DtmTrans *trans)
 	trans->log = NULL;
 	reset_op(&trans->query);
 	for (int i = 0; i < trans->n_branches; i++)
-		for (int role = 0; role < DTM_ROLES; role++)
-			reset_op(&trans->branches[i].state[role]);
+		dtm_branch_reset(&trans->branches[i]);
+}
+
+void
+dtm_branch_reset(DtmBranch *branch)
+{
+	for (int role = 0; role < DTM_ROLES; role++)
+		reset_op(&branch->state[role]);
+	if (dtm_branch_is_memo(branch))
+	{
+		DtmOpState *op = &branch->state[DTM_ROLE_FORWARD];
+
+		op->status = branch->kind == DTM_STEP_MEMO ? DTM_OP_SUCCEED : DTM_OP_FAILED;
+		op->last_outcome =
+			branch->kind == DTM_STEP_MEMO ? DTM_OUTCOME_SUCCESS : DTM_OUTCOME_FAILURE;
+		op->finished_at = branch->due_at;
+	}
+}
+
+/* Bit per DtmRole that something has happened to. */
+static uint8_t
+touched_roles(const DtmBranch *branch)
+{
+	uint8_t roles = 0;
+
+	for (int role = 0; role < DTM_ROLES && !dtm_branch_is_memo(branch); role++)
+		if (op_bits(&branch->state[role]) != 0)
+			roles |= (uint8_t) (1 << role);
+	return roles;
 }
 
 static void

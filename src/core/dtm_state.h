@@ -11,6 +11,12 @@
 
 #include "dtm_trans.h"
 
+/*
+ * The state of a branch to which nothing has happened yet.  That of a memo
+ * is what its spec says, and never stored.
+ */
+extern void dtm_branch_reset(DtmBranch *branch);
+
 /* Upper bound of dtm_state_pack's output for this transaction now. */
 extern size_t dtm_state_bound(const DtmTrans *trans);
 

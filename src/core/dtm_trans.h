@@ -50,7 +50,7 @@ typedef struct DtmBranch
 	uint16_t subscriber;        /* of a topic: 1, 2, ... within the step; 0 = not of a topic */
 	DtmText topic;              /* its name, or empty */
 	uint8_t kind;               /* DtmStepKind */
-	DtmTime due_at;             /* of a sleep or an await; DTM_TIME_NEVER = none */
+	DtmTime due_at; /* of a sleep or an await; DTM_TIME_NEVER = none; of a memo: when it came */
 
 	/* state */
 	DtmOpState state[DTM_ROLES];
@@ -89,7 +89,9 @@ typedef struct DtmTrans
 	DtmText headers;            /* packed pairs sent with every call */
 	DtmText query_url;          /* query_prepared or workflow target, may be empty */
 	DtmText query_sql_name;
-	DtmText payload;     /* of a workflow: what its function is called with; data NULL = none */
+	DtmText
+		query_name; /* of a workflow that its client runs: its name, which is the op of query_url */
+	DtmText payload;     /* of a workflow: what it is begun with; data NULL = none */
 	DtmText search_path; /* of the submitting session; for sql: targets */
 	uint16_t n_branches;
 	DtmBranch *branches;
@@ -115,6 +117,23 @@ dtm_trans_registers(const DtmTrans *trans)
 		((trans->type == DTM_TYPE_TCC || trans->type == DTM_TYPE_XA) &&
 		 (trans->flags & DTM_FLAG_CLIENT_RUN) != 0);
 }
+
+/* A workflow that its client runs: nothing is called but query_url, its branches are memos. */
+static inline bool
+dtm_trans_is_resumed(const DtmTrans *trans)
+{
+	return trans->type == DTM_TYPE_WORKFLOW && (trans->flags & DTM_FLAG_CLIENT_RUN) != 0;
+}
+
+static inline bool
+dtm_branch_is_memo(const DtmBranch *branch)
+{
+	return branch->kind == DTM_STEP_MEMO || branch->kind == DTM_STEP_MEMO_FAILED;
+}
+
+/* The word for an op of a branch, and of the pseudo branch; that of a memo is the client's. */
+extern DtmText dtm_branch_op_text(const DtmBranch *branch, uint8_t role);
+extern DtmText dtm_query_op_text(const DtmTrans *trans);
 
 /* State of an op, or of the pseudo branch. */
 static inline DtmOpState *

@@ -55,10 +55,12 @@ typedef enum DtmOp
 	DTM_OP_MSG = 8,      /* query_prepared of a msg, branch "00" */
 	DTM_OP_WORKFLOW = 9, /* replay or resume of a workflow, branch "00" */
 	DTM_OP_SLEEP = 10,   /* a workflow waits for a time */
-	DTM_OP_AWAIT = 11    /* ... or for a signal */
+	DTM_OP_AWAIT = 11,   /* ... or for a signal */
+	DTM_OP_MEMO =
+		12 /* of a workflow that its client runs: the name of the branch says what it is */
 } DtmOp;
 
-#define DTM_OP_LAST DTM_OP_AWAIT
+#define DTM_OP_LAST DTM_OP_MEMO
 
 /*
  * The three parts an op can play in a branch, whatever the mode calls them:
@@ -147,6 +149,7 @@ typedef int64_t DtmTime;
 #define DTM_MAX_STEPS 1000
 #define DTM_MAX_URL_LEN 2048
 #define DTM_MAX_NAME_LEN 128
+#define DTM_MAX_MEMO_OP_LEN 45 /* bytes; DTM's column */
 #define DTM_MAX_BRANCH_ID_LEN 128
 #define DTM_MAX_TOPIC_LEN 128
 #define DTM_MAX_HEADERS 32      /* per step or per transaction */

@@ -76,7 +76,7 @@ typedef struct DtmApiTrans
 	DtmSpecBuilder *builder;
 	uint32_t flags;
 
-	/* of a workflow: custom_data of prepareWorkflow, req_extra of submit */
+	/* of a workflow: custom_data of prepareWorkflow (in the builder, too), req_extra of submit */
 	DtmText workflow_name;
 	DtmText workflow_data; /* decoded; data NULL = none */
 	DtmStatus end_status;  /* SUCCEED or FAILED */

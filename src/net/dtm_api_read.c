@@ -223,12 +223,16 @@ read_spec(Reading *reading, json_t *object, DtmApiTrans *trans)
 		ok = dtm_wire_request(trans->builder, object, DTM_WIRE_TOLERANT, &trans->flags);
 	else
 	{
-		trans->flags = trans->type == DTM_TYPE_WORKFLOW ? 0 : DTM_FLAG_CLIENT_RUN;
+		trans->flags = DTM_FLAG_CLIENT_RUN;
 		ok = dtm_wire_options(trans->builder, object, DTM_WIRE_TOLERANT, &trans->flags);
 		dtm_spec_set_flags(trans->builder, trans->flags);
 	}
 	if (ok && query.len > 0 && (trans->type == DTM_TYPE_MSG || trans->type == DTM_TYPE_WORKFLOW))
 		ok = dtm_spec_set_query_prepared(trans->builder, query.data, query.len);
+	if (ok && trans->type == DTM_TYPE_WORKFLOW)
+		ok = dtm_spec_set_workflow(trans->builder, trans->workflow_name.data,
+								   trans->workflow_name.len, trans->workflow_data.data,
+								   trans->workflow_data.len);
 	return ok || spec_refused(reading, dtm_spec_error(trans->builder));
 }
 

@@ -122,18 +122,17 @@ dtm_api_branch_rows(const DtmTrans *trans, uint16_t branch, int64_t first_id,
 	for (int i = 0; i < DTM_ROLES; i++)
 	{
 		uint8_t role = order[i];
-		const char *op = dtm_op_name((DtmOp) from->op[role]);
 		const char *status = dtm_op_status_name((DtmOpStatus) from->state[role].status);
 		DtmApiBranchRow *row = &rows[n];
 
-		if (from->op[role] == DTM_OP_NONE || op == NULL)
+		if (from->op[role] == DTM_OP_NONE || dtm_op_name((DtmOp) from->op[role]) == NULL)
 			continue;
 		memset(row, 0, sizeof(*row));
 		row->id = first_id + n++;
 		row->finish_time = from->state[role].finished_at;
 		row->url = from->url[role];
 		row->branch_id = from->branch_id;
-		row->op = dtm_api_text(op);
+		row->op = dtm_branch_op_text(from, role);
 		row->status = dtm_api_text(status != NULL ? status : "");
 		row->bin_data = from->payload;
 	}

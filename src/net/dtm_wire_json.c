@@ -21,6 +21,8 @@
 typedef bool (*OptionSetter)(DtmSpecBuilder *builder, int64_t value);
 
 static bool wire_custom_data(DtmSpecBuilder *builder, json_t *request, json_t **custom);
+static bool wire_concurrent(DtmSpecBuilder *builder, json_t *object, const char *where, DtmWire wire,
+							bool *concurrent);
 static bool wire_delay(DtmSpecBuilder *builder, json_t *custom);
 static bool wire_steps(DtmSpecBuilder *builder, json_t *steps, DtmWire wire, json_t *orders);
 static bool wire_step(DtmSpecBuilder *builder, json_t *step, DtmWire wire);
@@ -40,6 +42,8 @@ dtm_wire_request(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_
 	json_t *steps = json_object_get(request, "steps");
 	json_t *custom = NULL;
 	json_t *orders = NULL;
+	bool concurrent;
+	bool custom_concurrent;
 	bool ok;
 
 	if (wire == DTM_WIRE_TOLERANT)
@@ -54,7 +58,13 @@ dtm_wire_request(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_
 							   "\"steps\" is not an array");
 	if (!wire_custom_data(builder, request, &custom))
 		return false;
-	if (json_is_true(json_object_get(custom, "concurrent")))
+	if (!wire_concurrent(builder, request, "", wire, &concurrent) ||
+		!wire_concurrent(builder, custom, " in \"custom_data\"", wire, &custom_concurrent))
+	{
+		json_decref(custom);
+		return false;
+	}
+	if (custom_concurrent)
 	{
 		/* without it DTM ignores the orders */
 		*flags |= DTM_FLAG_CONCURRENT;
@@ -63,7 +73,7 @@ dtm_wire_request(DtmSpecBuilder *builder, json_t *request, DtmWire wire, uint32_
 	if (dtm_spec_type(builder) == DTM_TYPE_MSG)
 	{
 		orders = NULL; /* DTM ignores them there, too */
-		if (wire == DTM_WIRE_TOLERANT && json_is_true(json_object_get(request, "concurrent")))
+		if (wire == DTM_WIRE_TOLERANT && concurrent)
 			*flags |= DTM_FLAG_CONCURRENT;
 	}
 	ok = wire_delay(builder, custom) && wire_steps(builder, steps, wire, orders) &&
@@ -91,6 +101,20 @@ wire_custom_data(DtmSpecBuilder *builder, json_t *request, json_t **custom)
 	*custom = NULL;
 	return dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "custom_data", NULL,
 						   "\"custom_data\" is not the text of a JSON object");
+}
+
+/* False: it is there, and neither true nor false. */
+static bool
+wire_concurrent(DtmSpecBuilder *builder, json_t *object, const char *where, DtmWire wire,
+				bool *concurrent)
+{
+	json_t *value = json_object_get(object, "concurrent");
+
+	*concurrent = json_is_true(value);
+	return wire == DTM_WIRE_STRICT || value == NULL || json_is_null(value) ||
+		json_is_boolean(value) ||
+		dtm_spec_refuse(builder, DTM_SPEC_INVALID, -1, "concurrent", NULL,
+						"\"concurrent\"%s must be true or false", where);
 }
 
 /* Seconds that a msg waits before its first delivery. */
@@ -148,16 +172,16 @@ wire_step(DtmSpecBuilder *builder, json_t *step, DtmWire wire)
 		char buffer[DTM_JSON_SCALAR];
 		size_t len;
 		const char *text;
+		bool none = value == NULL || json_is_null(value);
 
-		if (value == NULL || (i > 0 && dtm_spec_type(builder) == DTM_TYPE_MSG))
+		if (i > 0 && (value == NULL || dtm_spec_type(builder) == DTM_TYPE_MSG))
 			continue;
-		/* a null is an empty string for DTM: a call that succeeds at once */
-		text = json_is_null(value) ? "" : dtm_json_scalar(value, buffer, &len);
-		if (json_is_null(value))
+		/* what is not there is an empty string for DTM: a call that succeeds at once */
+		text = none ? "" : dtm_json_scalar(value, buffer, &len);
+		if (none)
 			len = 0;
 		if (!dtm_spec_step_field(builder, keys[i], strlen(keys[i]),
-								 json_is_null(value) ? DTM_JSON_STRING : dtm_json_kind(value), text,
-								 len))
+								 none ? DTM_JSON_STRING : dtm_json_kind(value), text, len))
 			return false;
 	}
 	return true;

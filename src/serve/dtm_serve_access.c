@@ -320,6 +320,20 @@ take_anonymous(DtmServeCall *call)
 	return take_anonymous_role(call);
 }
 
+/* A name of any encoding, for an answer, which is UTF-8. */
+static char *
+plain_name(Oid role)
+{
+	char *name = GetUserNameFromId(role, false);
+
+	for (char *c = name; *c != '\0'; c++)
+	{
+		if (IS_HIGHBIT_SET(*c))
+			*c = '?';
+	}
+	return name;
+}
+
 bool
 dtm_serve_access(DtmServeCall *call)
 {
@@ -339,7 +353,7 @@ dtm_serve_access(DtmServeCall *call)
 		const Right *right = &rights[right_of(&call->api)];
 
 		return refuse(call, DTM_API_FORBIDDEN,
-					  psprintf("role \"%s\" needs %s on %s%s", GetUserNameFromId(call->role, false),
+					  psprintf("role \"%s\" needs %s on %s%s", plain_name(call->role),
 							   right->view ? "SELECT" : "EXECUTE", right->view ? "dtm." : "",
 							   right->name));
 	}

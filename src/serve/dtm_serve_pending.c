@@ -17,12 +17,6 @@ later(DtmServeCall *call)
 }
 
 void
-dtm_serve_workflow(DtmServeCall *call)
-{
-	later(call);
-}
-
-void
 dtm_serve_read(DtmServeCall *call)
 {
 	later(call);

@@ -46,14 +46,14 @@ answer(DtmServeCall *call, DtmTopicChange change)
 				   none, 0, 0, &call->arena, &call->answer);
 }
 
-/* Would it run something here with rights of the owner, whom nobody has asked? */
+/* Would it run something with rights of the owner, whom nobody has asked? */
 static bool
 is_beyond_anonymous(const char *url)
 {
 	DtmTarget target;
 
 	return dtm_target_parse(url, strlen(url), &target) == NULL &&
-		target.scheme != DTM_SCHEME_HTTP && target.scheme != DTM_SCHEME_HTTPS;
+		(target.scheme == DTM_SCHEME_SQL || target.scheme == DTM_SCHEME_PG);
 }
 
 void
@@ -62,18 +62,14 @@ dtm_serve_topic(DtmServeCall *call)
 	const DtmApiTopic *asked = &call->api.topic;
 	char *topic = dtm_serve_cstring(asked->topic);
 	char *url = dtm_serve_cstring(asked->url);
-	const char *problem = dtm_topic_check(topic, strlen(topic));
 
-	/* what could never be made is not there, either */
-	if (problem != NULL && call->api.route == DTM_API_SUBSCRIBE)
-		say(call, DTM_API_ERROR, problem);
-	else if (call->api.route == DTM_API_UNSUBSCRIBE)
+	if (call->api.route == DTM_API_UNSUBSCRIBE)
 		answer(call, dtm_store_topic_remove(topic, url));
 	else if (call->api.route == DTM_API_DELETE_TOPIC)
 		answer(call, dtm_store_topic_drop(topic));
 	else if (call->anonymous && is_beyond_anonymous(url))
 		say(call, DTM_API_FORBIDDEN,
-			"without a token only http:// and https:// targets may subscribe");
+			"targets that begin with \"sql:\" or \"pg://\" need a token, or a role for requests without one (the setting dtm.http_role)");
 	else
 	{
 		dtm_sql_check_subscriber(url);

@@ -78,7 +78,9 @@ dtm_serve_find(DtmServeCall *call, DtmText gid, bool with_body, DtmFound *found,
 	*refused = false;
 	if (!dtm_store_find(dtm_serve_cstring(gid), with_body, found))
 		return false;
-	if (has_privs_of_role(call->role, found->owner))
+
+	/* who was not asked who he is acts as one role, and not as all of which that one is a member */
+	if (call->anonymous ? call->role == found->owner : has_privs_of_role(call->role, found->owner))
 		return true;
 	*refused = true;
 	say(call, DTM_API_FORBIDDEN, "the transaction belongs to another role");
@@ -155,6 +157,11 @@ store_new(DtmServeCall *call, DtmStatus status)
 	dtm_sql_check_targets(builder);
 	if (dtm_sql_has_topics(builder))
 	{
+		if (!dtm_sql_topics_lead_somewhere(builder))
+		{
+			refuse(call, DTM_API_TOPIC_NOT_FOUND, asked->gid, asked->type, DTM_STATUS_NONE);
+			return true;
+		}
 		dtm_sql_expand_topics(builder);
 		if (!may_call_all(call, builder))
 			return true;
@@ -305,7 +312,6 @@ abort_trans(DtmServeCall *call)
 {
 	DtmApiTrans *asked = &call->api.trans;
 	char *gid = dtm_serve_cstring(asked->gid);
-	DtmTransType asked_type = asked->type;
 	DtmFound found;
 	DtmTrans trans;
 	DtmEvent event;
@@ -319,14 +325,12 @@ abort_trans(DtmServeCall *call)
 	}
 	if (refused)
 		return;
-	if (asked_type == 0)
-		asked_type = found.type;
 
 	/* what the request calls a message does not matter */
 	if (!(found.type == DTM_TYPE_MSG && found.status == DTM_STATUS_PREPARED) &&
-		!(is_two_phase(asked_type) && is_two_phase(found.type)))
+		!(is_two_phase(asked->type) && is_two_phase(found.type)))
 	{
-		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, asked_type, found.status);
+		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, found.type, found.status);
 		return;
 	}
 	memset(&event, 0, sizeof(event));
@@ -341,7 +345,7 @@ abort_trans(DtmServeCall *call)
 	dtm_sql_unpack(found.spec, found.state, found.created_at, &trans);
 	if (dtm_status_is_final(found.status) || !dtm_sql_steer_found(gid, &found, &event))
 	{
-		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, asked_type, found.status);
+		refuse(call, DTM_API_CANNOT_ABORT, asked->gid, found.type, found.status);
 		return;
 	}
 

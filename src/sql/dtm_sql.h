@@ -81,6 +81,13 @@ extern bool dtm_sql_lock(const char *gid, bool with_body, DtmFound *found);
  */
 extern bool dtm_sql_steer_found(const char *gid, DtmFound *found, const DtmEvent *event);
 
+/*
+ * END of a workflow that its client runs, found with its body and locked; the
+ * result is kept, NULL is none.  False when it has ended already, or is run here.
+ */
+extern bool
+dtm_sql_end_found(const char *gid, DtmFound *found, const DtmEvent *event, Jsonb *result);
+
 /* Force-stop one that was locked and is not final: it has failed. */
 extern void dtm_sql_stop_found(const char *gid, DtmFound *found, const char *reason);
 
@@ -128,6 +135,9 @@ extern void dtm_sql_check_subscriber(const char *url);
 
 /* Does a step name a topic? */
 extern bool dtm_sql_has_topics(const DtmSpecBuilder *builder);
+
+/* Has each topic that a step names a subscriber? */
+extern bool dtm_sql_topics_lead_somewhere(const DtmSpecBuilder *builder);
 
 /* A branch for each subscriber; 42704 when a topic has none. */
 extern void dtm_sql_expand_topics(DtmSpecBuilder *builder);

@@ -135,6 +135,11 @@ dtm_sql_signal(PG_FUNCTION_ARGS)
 
 	lock_running(gid, &found);
 	dtm_sql_unpack(found.spec, found.state, found.created_at, &trans);
+	if (dtm_trans_is_resumed(&trans))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workflow \"%s\" is run by a service, and waits for no signal", gid),
+				 errhint("A signal is for a workflow of dtm_workflow_submit().")));
 	trans.status = found.status;
 	step = find_await(&trans, event);
 	if (step < trans.n_branches)

@@ -94,6 +94,18 @@ store_failed(const char *gid, const DtmFound *found, const char *reason)
 		Async_Notify("dtm", psprintf("%s %s", gid, dtm_status_name(DTM_STATUS_FAILED)));
 }
 
+/* A workflow that its client runs?  found has the body. */
+static bool
+is_resumed(const DtmFound *found)
+{
+	DtmTrans trans;
+
+	if (found->type != DTM_TYPE_WORKFLOW || dtm_status_is_final(found->status))
+		return false;
+	dtm_sql_unpack(found->spec, NULL, found->created_at, &trans);
+	return dtm_trans_is_resumed(&trans);
+}
+
 static void
 refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
 {
@@ -104,8 +116,14 @@ refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
 		if (found->type == DTM_TYPE_TCC)
 			hint = "It is submitted by itself once every Try has succeeded.";
 		else if (found->type == DTM_TYPE_WORKFLOW)
-			hint = "It is submitted by itself when its function ends.";
+			hint = is_resumed(found)
+				? "The service that runs it tells how it has ended; dtm_retry() "
+				  "asks the service to go on, dtm_stop() gives it up."
+				: "It is submitted by itself when its function ends.";
 	}
+	if (kind == DTM_EVENT_ABORT && is_resumed(found))
+		hint = "Only the service that runs it knows what is to be undone; dtm_stop() gives it up "
+			   "as it is.";
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -120,30 +138,54 @@ refuse(const char *gid, const DtmFound *found, DtmEventKind kind)
  * The engine's rules say what comes next, and the coordinator goes on from
  * there when we commit.
  */
-bool
-dtm_sql_steer_found(const char *gid, DtmFound *found, const DtmEvent *event)
+static bool
+steer(const DtmFound *found, const DtmEvent *event, DtmTrans *trans, char **reason)
 {
 	DtmArena arena = dtm_arena(CurrentMemoryContext);
-	DtmTrans trans;
 	DtmRc rc;
-	char *reason;
 
-	dtm_sql_unpack(found->spec, found->state, found->created_at, &trans);
-	trans.status = found->status;
+	dtm_sql_unpack(found->spec, found->state, found->created_at, trans);
+	trans->status = found->status;
 	if (found->reason != NULL)
 	{
-		trans.reason.data = found->reason;
-		trans.reason.len = (uint32_t) strlen(found->reason);
+		trans->reason.data = found->reason;
+		trans->reason.len = (uint32_t) strlen(found->reason);
 	}
-	rc = dtm_engine_steer(&trans, event, GetCurrentTimestamp(), &arena);
+	rc = dtm_engine_steer(trans, event, GetCurrentTimestamp(), &arena);
 	if (rc == DTM_STATE)
 		return false;
 	if (rc != DTM_OK)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	*reason = trans->reason.len == 0 ? NULL : pnstrdup(trans->reason.data, trans->reason.len);
+	return true;
+}
+
+bool
+dtm_sql_end_found(const char *gid, DtmFound *found, const DtmEvent *event, Jsonb *result)
+{
+	DtmTrans trans;
+	char *reason;
+
+	if (!steer(found, event, &trans, &reason))
+		return false;
+	found->status = trans.status;
+	dtm_store_end_trans(found, reason, result);
+	if (dtm_notify)
+		Async_Notify("dtm", psprintf("%s %s", gid, dtm_status_name(found->status)));
+	dtm_wake_at_commit(found->id);
+	return true;
+}
+
+bool
+dtm_sql_steer_found(const char *gid, DtmFound *found, const DtmEvent *event)
+{
+	DtmTrans trans;
+	char *reason;
+
+	if (!steer(found, event, &trans, &reason))
+		return false;
 	if (trans.status == found->status)
 		return true;
-
-	reason = trans.reason.len == 0 ? NULL : pnstrdup(trans.reason.data, trans.reason.len);
 	if (trans.status == DTM_STATUS_FAILED)
 		store_failed(gid, found, reason);
 	else

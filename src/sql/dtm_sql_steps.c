@@ -449,10 +449,8 @@ dtm_sql_check_targets(DtmSpecBuilder *builder)
 			has_sql = true;
 		}
 	}
-	function = dtm_sql_check_url("",
-								 dtm_spec_type(builder) == DTM_TYPE_WORKFLOW ? "function"
-																			 : "query_prepared",
-								 dtm_spec_query_prepared(builder));
+	function =
+		dtm_sql_check_url("", dtm_spec_query_field(builder), dtm_spec_query_prepared(builder));
 	if (function != NULL)
 	{
 		dtm_sql_check(builder, dtm_spec_set_query_sql_name(builder, function, strlen(function)));

@@ -90,9 +90,8 @@ put_call(ReturnSetInfo *rsinfo, const DtmTrans *trans, int n, int64 total)
 		? CStringGetTextDatum("00")
 		: PointerGetDatum(
 			  cstring_to_text_with_len(branch->branch_id.data, (int) branch->branch_id.len));
-	values[3] = CStringGetTextDatum(
-		branch == NULL ? dtm_op_name(trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW)
-					   : dtm_op_name((DtmOp) branch->op[call->role]));
+	values[3] = CStringGetTextDatum(dtm_sql_shown(
+		branch == NULL ? dtm_query_op_text(trans) : dtm_branch_op_text(branch, call->role)));
 	values[4] = CStringGetTextDatum(dtm_sql_shown(url));
 	values[5] = Int32GetDatum((int32) attempt_number(trans, n));
 	values[6] = CStringGetTextDatum(outcome_text(call));

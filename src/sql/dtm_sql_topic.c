@@ -144,6 +144,20 @@ dtm_sql_has_topics(const DtmSpecBuilder *builder)
 	return false;
 }
 
+bool
+dtm_sql_topics_lead_somewhere(const DtmSpecBuilder *builder)
+{
+	for (int step = 0; step < dtm_spec_step_count(builder); step++)
+	{
+		DtmText name = dtm_spec_step_topic(builder, step);
+		char **urls;
+
+		if (name.len > 0 && dtm_store_topic_urls(pnstrdup(name.data, name.len), &urls) == 0)
+			return false;
+	}
+	return true;
+}
+
 void
 dtm_sql_expand_topics(DtmSpecBuilder *builder)
 {

@@ -43,6 +43,15 @@ append_ms(StringInfo out, const char *name, int64 ms)
 		appendStringInfo(out, INT64_FORMAT " ms\"", ms);
 }
 
+static void
+append_text(StringInfo out, const char *name, DtmText value)
+{
+	if (value.len == 0)
+		return;
+	appendStringInfo(out, "%s\"%s\": ", out->len > 1 ? ", " : "", name);
+	escape_json(out, dtm_sql_shown(value));
+}
+
 /* Names only: values hold tokens, and pg_monitor reads this. */
 static void
 append_headers(StringInfo out, DtmText headers)
@@ -85,12 +94,11 @@ dtm_sql_spec_options(PG_FUNCTION_ARGS)
 	append_ms(&out, "timeout_to_fail", trans.timeout_to_fail_ms);
 	append_ms(&out, trans.type == DTM_TYPE_MSG ? "delay" : "start_after", trans.start_at / 1000);
 	append_headers(&out, trans.headers);
-	if (trans.query_url.len > 0)
-	{
-		appendStringInfo(&out, "%s\"%s\": ", out.len > 1 ? ", " : "",
-						 trans.type == DTM_TYPE_WORKFLOW ? "function" : "query_prepared");
-		escape_json(&out, dtm_sql_shown(trans.query_url));
-	}
+	append_text(&out, "workflow", trans.query_name);
+	append_text(&out,
+				trans.type == DTM_TYPE_WORKFLOW && !dtm_trans_is_resumed(&trans) ? "function"
+																				 : "query_prepared",
+				trans.query_url);
 	appendStringInfoChar(&out, '}');
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(out.data)));
 }
@@ -124,8 +132,9 @@ next_time(const DtmBranch *branch, DtmRole role)
 	return state->next_at;
 }
 
+/* op: the word for it; that of a memo is all the name it has. */
 static void
-put_op(ReturnSetInfo *rsinfo, const DtmBranch *branch, DtmRole role)
+put_op(ReturnSetInfo *rsinfo, const DtmBranch *branch, DtmRole role, DtmText op)
 {
 	const DtmOpState *state = &branch->state[role];
 	DtmTime next_at = next_time(branch, role);
@@ -134,7 +143,8 @@ put_op(ReturnSetInfo *rsinfo, const DtmBranch *branch, DtmRole role)
 
 	values[0] = text_datum(branch->branch_id, &nulls[0]);
 	values[1] = text_datum(branch->name, &nulls[1]);
-	values[2] = CStringGetTextDatum(dtm_op_name((DtmOp) branch->op[role]));
+	nulls[1] = nulls[1] || dtm_branch_is_memo(branch);
+	values[2] = CStringGetTextDatum(dtm_sql_shown(op));
 	values[3] = CStringGetTextDatum(dtm_sql_shown(branch->url[role]));
 	values[4] = CStringGetTextDatum(dtm_op_status_name((DtmOpStatus) state->status));
 	values[5] = Int32GetDatum((int32) state->attempts);
@@ -145,7 +155,7 @@ put_op(ReturnSetInfo *rsinfo, const DtmBranch *branch, DtmRole role)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* The check-back of a msg, the function of a workflow. */
+/* The check-back of a msg, the function or the callback of a workflow. */
 static void
 put_query(ReturnSetInfo *rsinfo, const DtmTrans *trans)
 {
@@ -154,10 +164,9 @@ put_query(ReturnSetInfo *rsinfo, const DtmTrans *trans)
 	dtm_branch_init(&query);
 	query.branch_id.data = "00";
 	query.branch_id.len = 2;
-	query.op[DTM_ROLE_FORWARD] = trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW;
 	query.url[DTM_ROLE_FORWARD] = trans->query_url;
 	query.state[DTM_ROLE_FORWARD] = trans->query;
-	put_op(rsinfo, &query, DTM_ROLE_FORWARD);
+	put_op(rsinfo, &query, DTM_ROLE_FORWARD, dtm_query_op_text(trans));
 }
 
 Datum
@@ -181,7 +190,7 @@ dtm_sql_branch_rows(PG_FUNCTION_ARGS)
 		for (int role = 0; role < DTM_ROLES; role++)
 		{
 			if (dtm_engine_op_exists(&trans, branch, (DtmRole) role))
-				put_op(rsinfo, branch, (DtmRole) role);
+				put_op(rsinfo, branch, (DtmRole) role, dtm_branch_op_text(branch, (uint8) role));
 		}
 	}
 	return (Datum) 0;
@@ -197,7 +206,7 @@ dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 	DtmTrans trans;
 	DtmText branch_id = {"00", 2};
 	DtmText url;
-	const char *op_name = "";
+	DtmText op_name;
 	const DtmOpState *worst;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
@@ -209,7 +218,7 @@ dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 	/* the check-back of a msg that waits for its submit */
 	worst = &trans.query;
 	url = trans.query_url;
-	op_name = dtm_op_name(trans.type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW);
+	op_name = dtm_query_op_text(&trans);
 	for (int i = 0; i < trans.n_branches; i++)
 	{
 		for (int role = 0; role < DTM_ROLES; role++)
@@ -221,15 +230,16 @@ dtm_sql_stuck_reason(PG_FUNCTION_ARGS)
 				worst = op;
 				branch_id = trans.branches[i].branch_id;
 				url = trans.branches[i].url[role];
-				op_name = dtm_op_name((DtmOp) trans.branches[i].op[role]);
+				op_name = dtm_branch_op_text(&trans.branches[i], (uint8) role);
 			}
 		}
 	}
 	if (worst->failures == 0)
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(
-		psprintf("branch %.*s %s %s: %s (%u failures in a row)", (int) branch_id.len, branch_id.data,
-				 op_name, dtm_sql_shown(url), dtm_sql_shown(worst->last_error), worst->failures)));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("branch %.*s %s %s: %s (%u failures in a row)",
+											  (int) branch_id.len, branch_id.data,
+											  dtm_sql_shown(op_name), dtm_sql_shown(url),
+											  dtm_sql_shown(worst->last_error), worst->failures)));
 }
 
 /* ---- workers ---- */

@@ -284,17 +284,32 @@ dtm_store_mark_retry(int64 id)
 void
 dtm_store_stop(const DtmFound *found, const char *reason)
 {
+	DtmFound stopped = *found;
+
+	stopped.status = DTM_STATUS_FAILED;
+	dtm_store_end_trans(&stopped, reason, NULL);
+}
+
+void
+dtm_store_end_trans(const DtmFound *found, const char *reason, Jsonb *result)
+{
 	DtmStoreScope scope;
-	Datum values[6];
+	char nulls[] = "       ";
+	Datum values[7];
 
 	dtm_store_begin(&scope);
 	values[0] = Int64GetDatum(found->id);
 	values[1] = Int16GetDatum((int16) found->type);
-	values[2] = Int16GetDatum((int16) DTM_STATUS_FAILED);
+	values[2] = Int16GetDatum((int16) found->status);
 	values[3] = TimestampTzGetDatum(found->created_at);
 	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[5] = reason == NULL ? (Datum) 0 : CStringGetTextDatum(reason);
-	dtm_plan_execute(PLAN_STOP, values, reason == NULL ? "     n" : NULL, false, true);
+	values[6] = PointerGetDatum(result);
+	if (reason == NULL)
+		nulls[5] = 'n';
+	if (result == NULL)
+		nulls[6] = 'n';
+	dtm_plan_execute(PLAN_STOP, values, nulls, false, true);
 	dtm_store_end(&scope);
 }
 

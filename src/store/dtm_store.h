@@ -103,6 +103,9 @@ extern bool dtm_store_mark_retry(int64 id);
 /* Failed, with the state as it is; reason may be NULL. */
 extern void dtm_store_stop(const DtmFound *found, const char *reason);
 
+/* Over, with found's status, which is final now, and the state as it is; both may be NULL. */
+extern void dtm_store_end_trans(const DtmFound *found, const char *reason, Jsonb *result);
+
 /*
  * Another status for a locked, unfinished transaction, due at once; the
  * coordinator finds its copy of the row outdated.  One that was parked is
@@ -134,6 +137,13 @@ extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
  */
 extern void
 dtm_store_register(int64 id, int n, const char *spec, size_t spec_len, const char *answer);
+
+/*
+ * Likewise what the client of a workflow has done.  Who holds the transaction
+ * in memory needs no memo, and goes on undisturbed: perhaps it waits for the
+ * very call in which this was done.
+ */
+extern void dtm_store_memo(int64 id, int n, const char *spec, size_t spec_len);
 
 /*
  * What the branches answered, n of them in their order, each NULL when there

@@ -18,23 +18,40 @@
 #include "dtm_store.h"
 #include "dtm_store_plans.h"
 
-void
-dtm_store_register(int64 id, int n, const char *spec, size_t spec_len, const char *answer)
+static void
+insert(int64 id, int n, const char *spec, size_t spec_len, const char *answer)
 {
-	DtmStoreScope scope;
 	bytea *bytes = palloc(VARHDRSZ + spec_len);
 	Datum values[4];
-	Datum touch[2];
 
 	SET_VARSIZE(bytes, VARHDRSZ + spec_len);
 	memcpy(VARDATA(bytes), spec, spec_len);
-	dtm_store_begin(&scope);
 	values[0] = Int64GetDatum(id);
 	values[1] = Int32GetDatum(n);
 	values[2] = PointerGetDatum(bytes);
 	values[3] = answer == NULL ? (Datum) 0 : CStringGetTextDatum(answer);
 	dtm_plan_execute(PLAN_REGISTER, values, answer == NULL ? "   n" : NULL, false, true);
-	touch[0] = values[0];
+}
+
+void
+dtm_store_memo(int64 id, int n, const char *spec, size_t spec_len)
+{
+	DtmStoreScope scope;
+
+	dtm_store_begin(&scope);
+	insert(id, n, spec, spec_len, NULL);
+	dtm_store_end(&scope);
+}
+
+void
+dtm_store_register(int64 id, int n, const char *spec, size_t spec_len, const char *answer)
+{
+	DtmStoreScope scope;
+	Datum touch[2];
+
+	dtm_store_begin(&scope);
+	insert(id, n, spec, spec_len, answer);
+	touch[0] = Int64GetDatum(id);
 	touch[1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	dtm_plan_execute(PLAN_TOUCH, touch, NULL, false, true);
 	dtm_store_end(&scope);

@@ -200,9 +200,9 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		"WITH gone AS (DELETE FROM dtm.live WHERE id OPERATOR(pg_catalog.=) $1"
 		" RETURNING id, attempts, state)"
 		" INSERT INTO dtm.done (id, trans_type, status, created_at, finished_at, attempts,"
-		" retries, state, reason)"
-		" SELECT g.id, $2, $3, $4, $5, g.attempts, 0, g.state, $6 FROM gone AS g",
-		6, {INT8OID, INT2OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+		" retries, state, reason, result)"
+		" SELECT g.id, $2, $3, $4, $5, g.attempts, 0, g.state, $6, $7 FROM gone AS g",
+		7, {INT8OID, INT2OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID}
 	},
 	[PLAN_PURGE_OWNED] = {
 		"WITH old AS (SELECT d.id FROM dtm.done AS d JOIN dtm.trans AS t"

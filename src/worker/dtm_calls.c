@@ -322,6 +322,14 @@ fill_request(DtmCoordinator *c, const DtmHeld *held, const DtmCall *call, const 
 	rpc.op = dtm_op_name((DtmOp) call->op);
 	if (branch != NULL)
 		body = dtm_calls_wire_text(branch->payload);
+	else if (dtm_trans_is_resumed(&held->trans))
+	{
+		DtmText name = dtm_calls_wire_text(held->trans.query_name);
+
+		/* what it was begun with goes back as it came, which may be any bytes */
+		rpc.op = pnstrdup(name.data, name.len);
+		body = held->trans.payload;
+	}
 	rpc.payload = body;
 
 	if (dtm_rpc_applies(held->trans.flags, rpc.url))
@@ -336,7 +344,7 @@ fill_request(DtmCoordinator *c, const DtmHeld *held, const DtmCall *call, const 
 	}
 	else
 	{
-		size_t room = rpc.url.len + 3 * (rpc.gid.len + rpc.branch_id.len) + 128;
+		size_t room = rpc.url.len + 3 * (rpc.gid.len + rpc.branch_id.len + strlen(rpc.op)) + 128;
 		char *url = palloc(room);
 
 		if (dtm_url_for_call(rpc.url, rpc.gid, rpc.trans_type, rpc.branch_id, rpc.op, url, room) ==

@@ -219,6 +219,17 @@ say_parked(int64 id, const char *problem)
 			 errhint("See dtm.stuck; dtm_retry() takes it up again.")));
 }
 
+/*
+ * A workflow that its client runs is over, and the client is, perhaps, still
+ * busy with the answer to our callback: it need not see us hang up.  The
+ * answer finds no row, and then it is dropped.
+ */
+static bool
+ends_by_itself(const DtmHeld *held)
+{
+	return dtm_trans_is_resumed(&held->trans) && held->calls_out > 0;
+}
+
 /* Load ids[first .. first + n - 1] and give each its first event. */
 static void
 load(Tick *tick, int first, int n)
@@ -251,8 +262,8 @@ load(Tick *tick, int first, int n)
 		{
 			DtmHeld *held = dtm_held_find(tick->c, tick->work.ids[i]);
 
-			/* stopped or purged by somebody else */
-			if (held != NULL && !held->touched)
+			/* stopped or purged by somebody else, or ended by its client */
+			if (held != NULL && !held->touched && !ends_by_itself(held))
 				dtm_held_drop(tick->c, held);
 			continue;
 		}

@@ -84,6 +84,9 @@ $node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('postgres') ], 'dumpe
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $node->connstr('restored') ], 'restored');
 is($node->safe_psql('restored', 'SELECT topic, remark FROM dtm.topics'), 'order.paid|team dumped', 'with its subscriber');
+$node->safe_psql('restored', "SELECT dtm_topic_subscribe(t, 'http://127.0.0.1:9/') FROM unnest('{order.paid, new}'::text[]) AS t");
+is($node->safe_psql('restored', 'SELECT topic, version FROM dtm.topic_version ORDER BY id'),
+	"order.paid|2\nnew|1", 'which is counted on, as are topics');
 
 $node->stop;
 done_testing();

@@ -112,6 +112,20 @@ is(value('SELECT count(*) FROM ran'), 0, 'none was called');
 is((call('GET', '/api/dtmsvr/subscribe?topic=t&url=sql:public.note'))[0], 403, 'nor subscribe them');
 is(value('SELECT count(*) FROM dtm.topic_version'), 0, 'no topic is there');
 
+# by no other way
+my %msg = (trans_type => 'msg', payloads => ['{}'], steps => [ { action => 'http://127.0.0.1:9/' } ], query_prepared => 'http://127.0.0.1:9/q');
+is((post('prepare', { gid => 'asks-sql', %msg, query_prepared => 'sql:public.note' }))[0], 403, 'nor let them be asked');
+is(stored('asks-sql'), '-', 'nothing is stored');
+value("SELECT dtm_topic_subscribe('led', 'sql:public.note')");
+is((post('submit', { gid => 'led', %msg, steps => [ { action => 'topic://led' } ], query_prepared => '' }))[0], 403, 'nor be led to one by a topic');
+is(stored('led'), '-', 'nothing is stored');
+value("SELECT dtm_topic_drop('led')");
+is((post('prepare', { gid => 'tcc', trans_type => 'tcc' }))[0], 200, 'prepared');
+my %branch = (gid => 'tcc', trans_type => 'tcc', branch_id => '01', confirm => 'http://127.0.0.1:9/', cancel => 'http://127.0.0.1:9/');
+is((post('registerBranch', { %branch, $_ => 'sql:public.note' }))[0], 403, "nor have one as $_") for qw(confirm cancel);
+is(value("SELECT count(*) FROM dtm.branches WHERE gid = 'tcc'"), 0, 'no branch is there');
+is((post('abort', { gid => 'tcc', trans_type => 'tcc' }))[0], 200, 'aborted');
+
 # this machine by the address that others use
 SKIP:
 {
@@ -169,19 +183,28 @@ is((call('GET', '/api/dtmsvr/all', undef, bearer($none)))[0], 403, 'not for look
 is((call('GET', $_, undef, bearer($none)))[0], 200, "but for $_") for '/api/ping', '/api/dtmsvr/version';
 is((call('GET', '/api/dtmsvr/subscribe?topic=t&url=http://127.0.0.1:9/', undef, bearer($a)))[0], 403, 'dtm_grant does not give topics');
 
+is((split ' ', submit('sql:note', bearer($a)))[0], 500, 'a name without its schema is looked up nowhere');
+
 # one role's transactions are not for others
-my %msg = (trans_type => 'msg', payloads => ['{}'], steps => [ { action => 'http://127.0.0.1:9/' } ], query_prepared => 'http://127.0.0.1:9/q');
 is((post('prepare', { gid => 'of-a', %msg }, bearer($a)))[0], 200, 'prepared');
 is((post('prepare', { gid => 'tcc-of-a', trans_type => 'tcc' }, bearer($a)))[0], 200, 'prepared');
 for my $route (qw(abort submit forceStop resetNextCronTime prepare))
 {
 	is((post($route, { gid => 'of-a', %msg }, bearer($b)))[0], 403, "$route by another is refused");
+	is((post($route, { gid => 'of-a', %msg }))[0], 403, '... and without a token');
 }
 is((post('registerBranch', { gid => 'tcc-of-a', trans_type => 'tcc', branch_id => '01', confirm => 'http://127.0.0.1:9/', cancel => 'http://127.0.0.1:9/' }, bearer($b)))[0],
 	403, 'so is a branch');
+is((post('registerBranch', { %branch, gid => 'tcc-of-a' }))[0], 403, '... and without a token');
 is(value("SELECT string_agg(status, ',') FROM dtm.transactions WHERE gid IN ('of-a', 'tcc-of-a')"), 'prepared,prepared', 'nothing has changed');
 is(value("SELECT count(*) FROM dtm.branches WHERE gid = 'tcc-of-a'"), 0, 'no branch was added');
 is((post('abort', { gid => 'of-a', %msg }, bearer($a)))[0], 200, 'its own role may');
+value("SELECT dtm_saga_submit('[{\"action\": \"http://127.0.0.1:9/\"}]', 'later-of-a', start_after => '1 day')");
+value("UPDATE dtm.trans SET owner = 'app_a' WHERE gid = 'later-of-a'");
+my $due = "SELECT next_run_at > now() + interval '1 hour' FROM dtm.transactions WHERE gid = 'later-of-a'";
+like((call('GET', '/api/dtmsvr/resetCronTime?timeout=7200', undef, bearer($b)))[1], qr/"succeed_count":\s*0/, 'another does not hurry it');
+is(value($due), 't', 'it waits');
+like((call('GET', '/api/dtmsvr/resetCronTime?timeout=7200', undef, bearer($a)))[1], qr/"succeed_count":\s*1/, 'its own role does');
 value('GRANT app_a TO app_b');
 is((post('abort', { gid => 'tcc-of-a', trans_type => 'tcc' }, bearer($b)))[0], 200, 'so may one that has its privileges');
 value('REVOKE app_a FROM app_b');

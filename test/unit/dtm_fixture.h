@@ -60,6 +60,11 @@ fixture_branch_ops(DtmTransType type, uint32_t flags, uint8_t op[DTM_ROLES])
 	memcpy(op, ops[type], DTM_ROLES);
 	if (type == DTM_TYPE_TCC && (flags & DTM_FLAG_CLIENT_RUN))
 		op[FWD] = DTM_OP_NONE;
+	if (type == DTM_TYPE_WORKFLOW && (flags & DTM_FLAG_CLIENT_RUN))
+	{
+		op[FWD] = DTM_OP_MEMO;
+		op[CONF] = op[UNDO] = DTM_OP_NONE;
+	}
 }
 
 static inline DtmStatus

@@ -370,6 +370,15 @@ world_check_confirm_call(World *w, uint16_t branch)
 	}
 }
 
+static inline DtmTime
+world_interval(const World *w)
+{
+	int32_t ms =
+		w->trans.retry_interval_ms > 0 ? w->trans.retry_interval_ms : w->params.retry_interval_ms;
+
+	return ms * INT64_C(1000);
+}
+
 static inline void
 world_check_call(World *w, const DtmCall *call)
 {
@@ -377,6 +386,10 @@ world_check_call(World *w, const DtmCall *call)
 
 	if (place == WORLD_QUERY)
 	{
+		HOLDS(w,
+			  !dtm_trans_is_resumed(&w->trans) || w->retried ||
+				  w->now >= w->trans.created_at + world_interval(w),
+			  "resumed before the first interval");
 		HOLDS(w, call->op == (w->trans.type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW),
 			  "wrong op of the query");
 		HOLDS(w,
@@ -455,6 +468,8 @@ world_waits_for_client(const World *w)
 {
 	if (world_await(w) < WORLD_BRANCHES)
 		return true;
+	if (dtm_trans_is_resumed(&w->trans))
+		return w->trans.query_url.len == 0;
 	return w->trans.status == DTM_STATUS_PREPARED && w->trans.timeout_to_fail_ms == 0 &&
 		(fixture_client_run(&w->trans) || w->trans.type == DTM_TYPE_MSG);
 }
@@ -532,7 +547,9 @@ world_handle(World *w, const DtmEvent *event, WorldCrash crash, bool lose)
 	rc = dtm_engine_handle(&w->trans, event, w->now, &w->params, &arena, &w->plan);
 	if (rc == DTM_STATE)
 	{
-		HOLDS(w, event->kind == DTM_EVENT_SUBMIT || event->kind == DTM_EVENT_ABORT,
+		HOLDS(w,
+			  event->kind == DTM_EVENT_SUBMIT || event->kind == DTM_EVENT_ABORT ||
+				  event->kind == DTM_EVENT_END,
 			  "refused an event of kind %d", event->kind);
 		HOLDS(w, world_is_recorded(w) && !w->plan.changed && w->plan.n_calls == 0,
 			  "refused, but changed");
@@ -627,7 +644,8 @@ world_postpone(World *w, uint16_t place, uint8_t role, DtmTime until)
 static inline bool
 world_may_run(const World *w)
 {
-	if (w->trans.type != DTM_TYPE_WORKFLOW || w->recorded.status != DTM_STATUS_PREPARED)
+	if (w->trans.type != DTM_TYPE_WORKFLOW || dtm_trans_is_resumed(&w->trans) ||
+		w->recorded.status != DTM_STATUS_PREPARED)
 		return false;
 	for (uint16_t i = 0; i < w->trans.n_branches; i++)
 		if (w->recorded.ops[i][FWD].status == DTM_OP_PREPARED)
@@ -697,6 +715,8 @@ world_init(World *w, unsigned char *memory, DtmTransType type, uint32_t flags, u
 	w->limit = n;
 	if (type == DTM_TYPE_WORKFLOW)
 		w->trans.n_branches = 0;
+	if (dtm_trans_is_resumed(&w->trans))
+		w->limit = 0; /* memos, which nothing depends on */
 	world_snapshot(w, &w->recorded);
 	world_snapshot(w, &w->durable);
 }

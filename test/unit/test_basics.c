@@ -12,9 +12,9 @@
 static void
 test_names(void)
 {
-	static const char *const ops[] = {NULL,      "action",   "compensate", "try",
-									  "confirm", "cancel",   "commit",     "rollback",
-									  "msg",     "workflow", "sleep",      "await"};
+	static const char *const ops[] = {NULL,     "action", "compensate", "try", "confirm",
+									  "cancel", "commit", "rollback",   "msg", "workflow",
+									  "sleep",  "await",  "memo"};
 	static const char *const types[] = {NULL, "saga", "msg", "tcc", "xa", "workflow"};
 	static const char *const statuses[] = {NULL,       "prepared", "submitted",
 										   "aborting", "succeed",  "failed"};

@@ -102,7 +102,7 @@ random_trans(World *w)
 	uint32_t limited = percent(50) ? 0 : 40;
 
 	flags |= percent(30) ? DTM_FLAG_RETRY_NO_PAUSE : 0;
-	if (type == DTM_TYPE_TCC && percent(50))
+	if ((type == DTM_TYPE_TCC && percent(50)) || (type == DTM_TYPE_WORKFLOW && percent(25)))
 		flags |= DTM_FLAG_CLIENT_RUN;
 	world_init(w, memory, type, flags, (uint16_t) random_below(WORLD_BRANCHES + 1));
 	random_order(w);
@@ -134,7 +134,7 @@ random_trans(World *w)
 		w->trans.timeout_to_fail_ms = 1 + random_below(8000);
 	if (percent(20))
 		w->trans.start_at += random_below(4000) * INT64_C(1000);
-	if (percent(empty / 2) && type != DTM_TYPE_WORKFLOW)
+	if (percent(empty / 2) && (type != DTM_TYPE_WORKFLOW || dtm_trans_is_resumed(&w->trans)))
 		w->trans.query_url.len = 0;
 	w->params.jitter_seed = random_bits();
 }
@@ -192,6 +192,22 @@ signal_it(World *w)
 	(void) world_event(w, DTM_EVENT_WAKE, WORLD_NO_CRASH, false);
 }
 
+/* The client of a workflow says how it has ended; refused unless it runs one. */
+static void
+end_it(World *w, DtmOutcome outcome, WorldCrash crash)
+{
+	DtmEvent event = {.kind = DTM_EVENT_END, .outcome = outcome, .reason = test_text("ended")};
+	bool running = dtm_trans_is_resumed(&w->trans) && w->trans.status == DTM_STATUS_PREPARED;
+	DtmRc rc = world_handle(w, &event, crash, percent(50));
+
+	HOLDS(w, rc == (running ? DTM_OK : DTM_STATE), "an end: result code %d", rc);
+	HOLDS(w,
+		  !running || crash != WORLD_NO_CRASH ||
+			  w->trans.status ==
+				  (outcome == DTM_OUTCOME_SUCCESS ? DTM_STATUS_SUCCEED : DTM_STATUS_FAILED),
+		  "ended, but it is %s", dtm_status_name(w->trans.status));
+}
+
 static void
 answer(World *w, uint32_t success, WorldCrash crash)
 {
@@ -202,7 +218,8 @@ answer(World *w, uint32_t success, WorldCrash crash)
 
 	if (!random_call(w, &place, &role))
 		return;
-	if (w->trans.type == DTM_TYPE_WORKFLOW && place == WORLD_QUERY && outcome == DTM_OUTCOME_SUCCESS)
+	if (w->trans.type == DTM_TYPE_WORKFLOW && !dtm_trans_is_resumed(&w->trans) &&
+		place == WORLD_QUERY && outcome == DTM_OUTCOME_SUCCESS)
 	{
 		run_function(w, crash);
 		return;
@@ -275,6 +292,8 @@ wild_event(World *w, uint32_t success)
 	{
 		signal_it(w);
 		run_function(w, crash);
+		if (percent(30))
+			end_it(w, percent(50) ? DTM_OUTCOME_SUCCESS : DTM_OUTCOME_FAILURE, crash);
 	}
 	else if (random_call(w, &place, &role))
 		world_postpone(w, place, role, w->now + random_below(3000) * INT64_C(1000));
@@ -295,8 +314,10 @@ quiet_event(World *w)
 	if (random_call(w, &place, &role))
 	{
 		w->now += 1000;
-		if (w->trans.type == DTM_TYPE_WORKFLOW && place == WORLD_QUERY &&
-			w->trans.status == DTM_STATUS_PREPARED)
+		if (dtm_trans_is_resumed(&w->trans) && !dtm_status_is_final(w->trans.status))
+			end_it(w, DTM_OUTCOME_SUCCESS, WORLD_NO_CRASH);
+		else if (w->trans.type == DTM_TYPE_WORKFLOW && place == WORLD_QUERY &&
+				 w->trans.status == DTM_STATUS_PREPARED)
 			run_function(w, WORLD_NO_CRASH);
 		else
 			world_result(w, place, role, DTM_OUTCOME_SUCCESS, WORLD_NO_CRASH, false);
@@ -308,6 +329,8 @@ quiet_event(World *w)
 	}
 	else if (world_await(w) < WORLD_BRANCHES)
 		signal_it(w);
+	else if (dtm_trans_is_resumed(&w->trans))
+		end_it(w, DTM_OUTCOME_SUCCESS, WORLD_NO_CRASH);
 	else
 		(void) world_event(w, percent(50) ? DTM_EVENT_SUBMIT : DTM_EVENT_ABORT, WORLD_NO_CRASH,
 						   false);

@@ -91,6 +91,76 @@ test_request(void)
 	dtm_httpd_close(httpd);
 }
 
+/* What a request with these headers looks like: "page domain relayed", as far as it is that. */
+static const char *
+sender(DtmHttpd *httpd, int fd, const char *headers)
+{
+	static char looks[64];
+	char bytes[512];
+	DtmHttpdRequest *request;
+
+	snprintf(bytes, sizeof(bytes), "GET /a HTTP/1.1\r\n%s\r\n", headers);
+	CHECK(say(httpd, fd, bytes));
+	request = take(httpd);
+	snprintf(looks, sizeof(looks), "%s%s%s", request->from_page ? "page " : "",
+			 request->by_domain ? "domain " : "", request->relayed ? "relayed " : "");
+	reply(httpd, request, "seen");
+	CHECK_HEARD(httpd, fd, "seen");
+	return looks;
+}
+
+static void
+test_sender(void)
+{
+	DtmHttpdLimits limits = httpd_limits();
+	DtmHttpd *httpd = httpd_open(&limits);
+	int fd = dial(httpd);
+	static const struct
+	{
+		const char *headers;
+		const char *looks;
+	} cases[] = {
+		{"Host: 127.0.0.1:36789\r\n", ""},
+		{"Host: 127.0.0.1\r\n", ""},
+		{"Host: localhost:36789\r\n", ""},
+		{"Host: LOCALHOST\r\n", ""},
+		{"Host: dtm:36789\r\n", ""},
+		{"Host: [::1]:36789\r\n", ""},
+		{"Host: [::ffff:127.0.0.1]\r\n", ""},
+		{"Host: :36789\r\n", ""},
+		{"Host:\r\n", ""},
+		{"Host: evil.example\r\n", "domain "},
+		{"Host: 127.0.0.1.evil.example:36789\r\n", "domain "},
+		{"Host: 127.0.0.1.e:36789\r\n", "domain "},
+		{"Host: 127.0.0.256\r\n", "domain "},
+		{"Host: localhost.evil.example\r\n", "domain "},
+		{"Host: h\r\nOrigin: null\r\n", "page "},
+		{"Host: h\r\norigin: http://evil.example\r\n", "page "},
+		{"Host: h\r\nSec-Fetch-Site: cross-site\r\n", "page "},
+		{"Host: h\r\nSec-Fetch-Site: same-origin\r\n", "page "},
+		{"Host: h\r\nSec-Fetch-Site: none\r\n", ""},
+		{"Host: h\r\nX-Forwarded-For: 10.1.2.3\r\n", "relayed "},
+		{"Host: h\r\nForwarded: for=10.1.2.3\r\n", "relayed "},
+		{"Host: evil.example\r\nVia: 1.1 p\r\nOrigin: x\r\n", "page domain relayed "},
+	};
+	static char longer[8192];
+	DtmHttpdRequest *request;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK_STR(sender(httpd, fd, cases[i].headers), cases[i].looks);
+
+	/* a header that is too long is not taken for none */
+	snprintf(longer, sizeof(longer),
+			 "GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %05000d\r\n\r\n", 7);
+	CHECK(say(httpd, fd, longer));
+	request = take(httpd);
+	CHECK_STR(request->authorization, "");
+	reply(httpd, request, "seen");
+	CHECK_HEARD(httpd, fd, "seen");
+	dtm_httpd_close(httpd);
+	close(fd);
+}
+
 static void
 test_later(void)
 {
@@ -433,6 +503,7 @@ main(void)
 	client_open(&client, &limits);
 	client_close(&client);
 	test_request();
+	test_sender();
 	test_later();
 	test_gone();
 	test_drop();

@@ -90,6 +90,13 @@ static const Cell cells[] = {
 	{WF, 0, ABRT, "s-f", "cancel 2,cancel 1", FAIL, ABRT, ABRT, ABRT, NONE, ABRT},
 	{WF, 0, SUCC, "s-s", "", SUCC, SUCC, SUCC, SUCC, NONE, NONE},
 	{WF, 0, FAIL, "sc-", "", FAIL, FAIL, FAIL, FAIL, NONE, NONE},
+
+	/* no answer decides anything: test_resume.c */
+	{WF, CLIENT, PREP, "---", "workflow", PREP, PREP, PREP, PREP, NONE, NONE},
+	{WF, CLIENT, SUBM, "---", "", SUBM, SUBM, SUBM, SUBM, NONE, NONE},
+	{WF, CLIENT, ABRT, "---", "", ABRT, ABRT, ABRT, ABRT, NONE, NONE},
+	{WF, CLIENT, SUCC, "---", "", SUCC, SUCC, SUCC, SUCC, NONE, NONE},
+	{WF, CLIENT, FAIL, "---", "", FAIL, FAIL, FAIL, FAIL, NONE, NONE},
 };
 
 static void
@@ -114,6 +121,10 @@ prepare(Fixture *f, const Cell *cell)
 		f->trans.timeout_to_fail_ms = 1000;
 		f->now += SECOND;
 	}
+
+	/* and the callback with the first interval */
+	if (cell->type == WF && cell->flags == CLIENT)
+		f->now += 10 * SECOND;
 }
 
 /* Let every call succeed, in the order of the plan, until the status changes. */
@@ -217,10 +228,11 @@ check_timeout(const Cell *cell)
 	fixture_free(&f);
 }
 
-/* SUBMIT, ABORT and STOP, before anything was called. */
+/* SUBMIT, ABORT, STOP and END, before anything was called. */
 static void
-check_request(const Cell *cell, DtmEventKind kind, DtmStatus expected)
+check_request(const Cell *cell, DtmEventKind kind, DtmOutcome outcome, DtmStatus expected)
 {
+	DtmEvent event = {.kind = kind, .outcome = outcome, .reason = test_text("because")};
 	Fixture f;
 
 	prepare(&f, cell);
@@ -228,7 +240,7 @@ check_request(const Cell *cell, DtmEventKind kind, DtmStatus expected)
 	/* so that the phases that follow do not run through at once */
 	for (int i = 0; i < 3; i++)
 		f.branches[i].state[UNDO].next_at = f.now + SECOND;
-	fixture_event(&f, kind, "because");
+	fixture_handle(&f, &event);
 	if (expected == DTM_STATUS_NONE)
 	{
 		CHECK_INT(f.rc, DTM_STATE);
@@ -267,9 +279,10 @@ check_op_exists(void)
 		uint32_t flags;
 		bool exists[DTM_ROLES];
 	} cases[] = {
-		{SAGA, 0, {true, false, true}}, {MSG, 0, {true, false, false}},
-		{TCC, 0, {true, true, true}},   {TCC, CLIENT, {false, true, true}},
-		{XA, 0, {false, true, true}},   {WF, 0, {true, true, true}},
+		{SAGA, 0, {true, false, true}},     {MSG, 0, {true, false, false}},
+		{TCC, 0, {true, true, true}},       {TCC, CLIENT, {false, true, true}},
+		{XA, 0, {false, true, true}},       {WF, 0, {true, true, true}},
+		{WF, CLIENT, {true, false, false}},
 	};
 	DtmBranch branch = {.op = {DTM_OP_ACTION, DTM_OP_CONFIRM, DTM_OP_CANCEL}};
 
@@ -295,6 +308,7 @@ main(void)
 		long long failed = test_failed;
 		DtmStatus stop =
 			cell->status == DTM_STATUS_SUCCEED ? DTM_STATUS_SUCCEED : DTM_STATUS_FAILED;
+		bool ends = cell->type == WF && cell->flags == CLIENT && cell->status == PREP;
 
 		check_success(cell);
 		check_answer(cell, DTM_OUTCOME_FAILURE, -1, cell->failure);
@@ -306,9 +320,11 @@ main(void)
 		check_answer(cell, DTM_OUTCOME_ERROR, -1,
 					 cell->calls[0] != '\0' ? cell->status : cell->done);
 		check_timeout(cell);
-		check_request(cell, DTM_EVENT_SUBMIT, cell->submit);
-		check_request(cell, DTM_EVENT_ABORT, cell->abort);
-		check_request(cell, DTM_EVENT_STOP, stop);
+		check_request(cell, DTM_EVENT_SUBMIT, DTM_OUTCOME_SUCCESS, cell->submit);
+		check_request(cell, DTM_EVENT_ABORT, DTM_OUTCOME_SUCCESS, cell->abort);
+		check_request(cell, DTM_EVENT_STOP, DTM_OUTCOME_SUCCESS, stop);
+		check_request(cell, DTM_EVENT_END, DTM_OUTCOME_SUCCESS, ends ? SUCC : NONE);
+		check_request(cell, DTM_EVENT_END, DTM_OUTCOME_FAILURE, ends ? FAIL : NONE);
 		if (test_failed != failed)
 			printf("... in %s, flags %u, %s, \"%s\"\n", dtm_type_name(cell->type),
 				   (unsigned int) cell->flags, dtm_status_name(cell->status), cell->before);
