@@ -101,10 +101,10 @@ struct DtmHttpd
 	DtmHttpdConnection *accepting; /* while libmicrohttpd is told about it */
 	DtmLink turned;                /* in the order of their coming */
 	int n_turned;
-	int64_t accept_at_us;          /* descriptors are short: not before; 0 = listening */
-	DtmLink queue;                 /* entries to be fetched */
-	DtmLink given;                 /* entries fetched */
-	DtmLink gone;                  /* of them: whose client went, not told yet */
+	int64_t accept_at_us; /* descriptors are short: not before; 0 = listening */
+	DtmLink queue;        /* entries to be fetched */
+	DtmLink given;        /* entries fetched */
+	DtmLink gone;         /* of them: whose client went, not told yet */
 	int n_queued;
 	int n_given;
 	size_t bodies;

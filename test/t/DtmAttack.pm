@@ -164,6 +164,7 @@ sub rubbish
 	my $length = 'Content-Length: ' . length($body) . "\r\n";
 	my $chunk = sprintf("%x\r\n%s\r\n0\r\n\r\n", length $body, $body);
 	my $chunked = "Transfer-Encoding: chunked\r\n";
+	my ($pieces, $expecting) = ($self->saga, $self->saga);
 
 	srand 42;    # the same bytes each time
 	return (
@@ -207,7 +208,7 @@ sub rubbish
 
 		# well formed, and unusual
 		[ 'chunked', "$head$chunked\r\n$chunk", 200 ],
-		[ 'chunked in pieces', "$head$chunked\r\n" . join('', map { sprintf("1;x=y\r\n%s\r\n", $_) } split //, $body) . "0\r\nT: t\r\n\r\n", 200 ],
+		[ 'chunked in pieces', "$head$chunked\r\n" . join('', map { sprintf("1;x=y\r\n%s\r\n", $_) } split //, $pieces) . "0\r\nT: t\r\n\r\n", 200 ],
 		[ 'HTTP/1.0', "GET /api/ping HTTP/1.0\r\n\r\n", 200 ],
 		[ 'HEAD', "HEAD /api/ping HTTP/1.1\r\nHost: h\r\n\r\n", 200 ],
 		[ 'OPTIONS', "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 404 ],
@@ -215,8 +216,8 @@ sub rubbish
 		[ 'TRACE', "TRACE /api/dtmsvr/newGid HTTP/1.1\r\nHost: h\r\n\r\n", 404 ],
 		[ 'an absolute URI', "GET http://example.org:1/api/ping HTTP/1.1\r\nHost: h\r\n\r\n", 200 ],
 		[ 'an upgrade', "GET /api/ping HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", 200 ],
-		[ 'expectations', "$head${length}Expect: 100-continue\r\n\r\n$body", 100 ],
-		[ 'other expectations', "$head${length}Expect: wonders\r\n\r\n$body", undef ]);
+		[ 'expectations', post('/api/dtmsvr/submit', $expecting, "Expect: 100-continue\r\n"), 100 ],
+		[ 'other expectations', post('/api/dtmsvr/submit', $self->saga, "Expect: wonders\r\n"), undef ]);
 }
 
 sub garbage
@@ -434,7 +435,11 @@ sub all
 
 # ------------------------------------------------------------ measurements
 
-sub descriptors { return scalar(my @all = glob "/proc/$_[0]/fd/*"); }
+# Files do not count: PostgreSQL keeps those of tables open, up to a number of its own.
+sub descriptors
+{
+	return scalar(grep { (readlink($_) // '/') !~ m{^/} } glob "/proc/$_[0]/fd/*");
+}
 
 # Memory of its own, kB: without what it shares with others.
 sub private_kb
@@ -466,7 +471,7 @@ sub is_flat
 			$fds = descriptors($pid);
 		} while ($fds > $before{$pid}{fds} && time() < $deadline);
 		$kb = private_kb($pid);
-		cmp_ok($fds, '>', 3, "$opts{name}: process $pid is there");
+		cmp_ok($fds, '>', 1, "$opts{name}: process $pid is there");
 		cmp_ok($fds, '<=', $before{$pid}{fds}, "$opts{name}: descriptors of $pid");
 		next unless $opts{max_kb};
 		cmp_ok($kb, '<=', $before{$pid}{kb} + $opts{max_kb}, "$opts{name}: memory of $pid");
