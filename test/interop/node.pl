@@ -26,7 +26,7 @@ my $place = build_dir('node');
 copy("$FindBin::Bin/node/$_", "$place/$_") or die "$_: $!"
   for qw(package.json package-lock.json dtm.js client.js);
 copy("$FindBin::Bin/../../examples/node/dtm_token.js", $place) or die "dtm_token.js: $!";
-run_step('install axios', [ $npm, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--cache', cache_dir('npm') ],
+run_step('install axios', [ $npm, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline', '--cache', cache_dir('npm') ],
 	dir => $place, missing => "the packages of Node's registry");
 
 my $node = interop_node();

@@ -25,9 +25,17 @@ my $venv = build_dir('python') . '/venv';
 
 run_step('make a virtual environment (python3-venv)', [ $python, '-m', 'venv', $venv ], missing => 'python3-venv')
   unless -x "$venv/bin/pip";
-run_step('install the SDK', [ "$venv/bin/pip", 'install', '--quiet', '--disable-pip-version-check',
-		'--cache-dir', cache_dir('pip'), '--requirement', "$source/requirements.txt" ],
-	missing => "the packages of Python's registry");
+
+# from the wheels of last time, which need no network, or from the registry
+my $wheels = cache_dir('python-wheels');
+my @pip = ("$venv/bin/pip", '--quiet', '--disable-pip-version-check');
+my @install = (@pip, 'install', '--no-index', '--find-links', $wheels, '--requirement', "$source/requirements.txt");
+if (start_program('look for wheels', \@install)->finish(300))
+{
+	run_step('fetch the SDK', [ @pip, '--no-cache-dir', 'wheel', '--wheel-dir', $wheels, '--requirement', "$source/requirements.txt" ],
+		missing => "the packages of Python's registry");
+	run_step('install the SDK', \@install);
+}
 
 my $node = interop_node(role => 'bank');
 my $dsn = $node->connstr('postgres') . ' user=bank';

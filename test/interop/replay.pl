@@ -248,6 +248,7 @@ my $saga = sequence('saga, nulls everywhere', 'csharp', ['saga'], status => 'suc
 replay('csharp/query', gid => $saga);
 sequence('saga, from Windows', 'csharp', ['saga'], with => { line_end => "\r\n" }, status => 'succeed', calls => $both,
 	body => $csharp);
+sequence('saga without steps', 'csharp', ['saga-empty'], status => 'succeed', calls => []);
 sequence('saga that is waited for', 'csharp', ['saga-wait'], calls => $both, also => sub {
 	is($node->safe_psql('postgres', "SELECT dtm_status('$_[0]')"), 'succeed', 'the answer came after the end');
 });
