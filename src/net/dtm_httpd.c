@@ -322,6 +322,7 @@ dtm_httpd_counts(const DtmHttpd *httpd)
 							.queued = httpd->n_queued,
 							.waiting = httpd->n_given,
 							.bodies = httpd->bodies,
+							.answers = httpd->answers,
 							.requests = httpd->n_requests,
 							.refused = httpd->n_refused};
 }

@@ -30,6 +30,7 @@
 
 #define MAX_HEAD (16 * 1024)
 #define MIN_BODIES (32 * 1024 * 1024) /* bytes of all bodies held; at least four of the longest */
+#define MAX_ANSWERS (128 * 1024 * 1024)
 #define MAX_QUEUE 1000
 #define RETRY_AFTER_S 1
 #define LISTEN_AGAIN_MS 1000
@@ -55,6 +56,7 @@ limits(void)
 	l.max_head = MAX_HEAD;
 	l.max_body = (size_t) dtm_http_max_body * 1024;
 	l.max_bodies = Max((size_t) MIN_BODIES, 4 * l.max_body);
+	l.max_answers = MAX_ANSWERS;
 	l.max_connections = dtm_http_max_connections;
 	l.max_queue = MAX_QUEUE;
 	l.idle_ms = dtm_http_idle_timeout;

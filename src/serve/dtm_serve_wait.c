@@ -127,7 +127,8 @@ dtm_serve_wait_settled(DtmCoordinator *c, const DtmHeld *held)
 	{
 		DtmServeKept *kept = dlist_container(DtmServeKept, node, it.cur);
 
-		if (kept->id == held->id)
+		/* what has been submitted or aborted is not prepared: that is an old copy */
+		if (kept->id == held->id && held->trans.status != DTM_STATUS_PREPARED)
 			answer(c, kept, held->trans.status, &held->trans, held->trans.reason);
 	}
 }
