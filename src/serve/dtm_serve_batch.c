@@ -228,6 +228,7 @@ answer_error(DtmCoordinator *c, DtmServeCall *call, const ErrorData *error)
 static void
 check_acknowledged(void)
 {
+	QueryCancelPending = false; /* there is nothing to cancel any more */
 	CHECK_FOR_INTERRUPTS();
 }
 
@@ -384,7 +385,7 @@ static int
 do_most(DtmCoordinator *c, DtmHttpdRequest **requests, int n)
 {
 	DtmHttpdRequest *at_fault[MAX_AT_FAULT];
-	DtmServeCall **calls = palloc(sizeof(DtmServeCall *) * n);
+	DtmServeCall *calls[DTM_SERVE_BATCH];
 	TimestampTz since = GetCurrentTimestamp();
 	int n_at_fault = 0;
 
@@ -406,6 +407,7 @@ do_most(DtmCoordinator *c, DtmHttpdRequest **requests, int n)
 		}
 		if (i < 0 || n_at_fault == MAX_AT_FAULT)
 			break;
+		MemoryContextReset(c->serve->batch_context);
 		at_fault[n_at_fault++] = requests[i];
 		memmove(requests + i, requests + i + 1, sizeof(DtmHttpdRequest *) * (n - i - 1));
 		n--;
