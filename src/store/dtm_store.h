@@ -184,6 +184,12 @@ extern char *dtm_store_text(const char *bytes, size_t len);
 /* Likewise of bytes that are UTF-8 if they are text at all; in a transaction. */
 extern char *dtm_store_text_of_wire(const char *bytes, size_t len);
 
+/*
+ * The other way: bytes of the database's encoding in UTF-8, palloc'd.  What
+ * has no place there is "?"; in SQL_ASCII they are passed on as they are.
+ */
+extern DtmText dtm_store_wire_text(DtmText from);
+
 /* ---- messages that wait for others (backends, coordinator); dtm_store_follow.c ---- */
 
 /*
