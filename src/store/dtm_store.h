@@ -123,8 +123,11 @@ extern void dtm_store_respec(int64 id, const char *spec, size_t spec_len);
 /* What became of a finished one; false when there is none.  *reason may be NULL. */
 extern bool dtm_store_outcome(int64 id, DtmStatus *status, char **reason);
 
-/* Unfinished ones of that role's that wait until after that time, the next ones first. */
-extern int dtm_store_later(TimestampTz after, Oid member, int limit, int64 *ids);
+/*
+ * Unfinished ones of that role, or also of those it is a member of, that wait
+ * until after that time; the next ones first.
+ */
+extern int dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, int64 *ids);
 
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
 

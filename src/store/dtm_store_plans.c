@@ -196,9 +196,10 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE w.due_at OPERATOR(pg_catalog.>) $1"
 		" AND w.due_at OPERATOR(pg_catalog.<) 'infinity'"
 		" AND l.next_run_at OPERATOR(pg_catalog.=) w.due_at AND NOT l.parked"
-		" AND pg_catalog.pg_has_role($2, t.owner, 'USAGE')"
-		" ORDER BY w.due_at, w.id LIMIT $3",
-		3, {TIMESTAMPTZOID, OIDOID, INT4OID}
+		" AND (t.owner OPERATOR(pg_catalog.=) $2"
+		" OR ($3 AND pg_catalog.pg_has_role($2, t.owner, 'USAGE')))"
+		" ORDER BY w.due_at, w.id LIMIT $4",
+		4, {TIMESTAMPTZOID, OIDOID, BOOLOID, INT4OID}
 	},
 	[PLAN_OUTCOME] = {
 		"SELECT d.status, d.reason FROM dtm.done AS d WHERE d.id OPERATOR(pg_catalog.=) $1",
