@@ -214,6 +214,23 @@ query(DtmServeCall *call)
 	}
 }
 
+bool
+dtm_serve_show_workflow(DtmServeCall *call, const char *gid)
+{
+	DtmApiBranchRow *progresses = NULL;
+	DtmApiTransRow row;
+	DtmListed listed;
+	DtmTrans trans;
+	int n;
+
+	if (!dtm_store_list_one(gid, &listed) || !unpack(&listed, true, &trans))
+		return false;
+	fill(call, &listed, &trans, &row);
+	n = dtm_face_branches(&trans, listed.id, row.gid, &progresses);
+	dtm_api_show_workflow(&row, progresses, n, &call->arena, &call->answer);
+	return true;
+}
+
 /* ---- all ---- */
 
 /* What is looked for, and what was found. */
