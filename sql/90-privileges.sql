@@ -17,7 +17,7 @@ BEGIN
 	END IF;
 	EXECUTE format('GRANT USAGE ON SCHEMA dtm TO %s', role);
 	EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %s', role);
-	EXECUTE format('GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck, dtm.stocks, dtm.reservations TO %s', role);
+	EXECUTE format('GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck, dtm.stocks, dtm.reservations, dtm.trans_global, dtm.trans_branch_op TO %s', role);
 	FOR object IN
 		SELECT p.oid::regprocedure AS signature
 		FROM pg_depend AS d
@@ -65,7 +65,9 @@ END $$;
 
 -- pg_monitor sees all transactions, and calls nothing that changes any.
 GRANT USAGE ON SCHEMA dtm TO pg_monitor;
-GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck, dtm.stocks, dtm.reservations, dtm.http_tokens TO pg_monitor;
+GRANT SELECT ON dtm.transactions, dtm.branches, dtm.topics, dtm.workers, dtm.statistics, dtm.stuck, dtm.stocks, dtm.reservations, dtm.http_tokens,
+	dtm.trans_global, dtm.trans_branch_op TO pg_monitor;
 GRANT EXECUTE ON FUNCTION dtm.status_name(smallint), dtm.trans_type_name(smallint), dtm.may_see(oid),
 	dtm.spec_options(bytea), dtm.branch_rows(timestamptz, bytea, bytea), dtm.worker_rows(),
-	dtm.stuck_reason(timestamptz, bytea, bytea), dtm_status(text), dtm_result(text), dtm_timeline(text) TO pg_monitor;
+	dtm.stuck_reason(timestamptz, bytea, bytea), dtm.trans_face(timestamptz, bytea, integer, jsonb, boolean),
+	dtm.branch_face(bigint, timestamptz, bytea, bytea, boolean), dtm_status(text), dtm_result(text), dtm_timeline(text) TO pg_monitor;

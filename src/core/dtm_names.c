@@ -128,7 +128,7 @@ dtm_branch_op_text(const DtmBranch *branch, uint8_t role)
 DtmText
 dtm_query_op_text(const DtmTrans *trans)
 {
-	if (dtm_trans_is_resumed(trans))
+	if (dtm_trans_is_resumed(trans) && trans->query_name.len > 0)
 		return trans->query_name;
 	return text_of_op(trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW);
 }

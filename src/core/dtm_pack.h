@@ -61,12 +61,12 @@ dtm_put_signed(DtmWriter *writer, int64_t number)
 }
 
 static inline void
-dtm_put_text(DtmWriter *writer, DtmText text)
+dtm_put_text(DtmWriter *writer, DtmText from)
 {
-	dtm_put_number(writer, text.len);
-	if (writer->data != NULL && text.len > 0)
-		memcpy(writer->data + writer->len, text.data, text.len);
-	writer->len += text.len;
+	dtm_put_number(writer, from.len);
+	if (writer->data != NULL && from.len > 0)
+		memcpy(writer->data + writer->len, from.data, from.len);
+	writer->len += from.len;
 }
 
 static inline DtmReader
@@ -136,17 +136,17 @@ dtm_get_signed(DtmReader *reader)
 static inline DtmText
 dtm_get_text(DtmReader *reader, uint32_t max)
 {
-	DtmText text = {"", 0};
+	DtmText result = {"", 0};
 	uint64_t len = dtm_get_number(reader, max);
 
 	if (len > dtm_reader_left(reader))
 		reader->bad = true;
 	if (reader->bad)
-		return text;
-	text.data = (const char *) reader->next;
-	text.len = (uint32_t) len;
+		return result;
+	result.data = (const char *) reader->next;
+	result.len = (uint32_t) len;
 	reader->next += len;
-	return text;
+	return result;
 }
 
 #endif /* DTM_PACK_H */

@@ -89,8 +89,7 @@ typedef struct DtmTrans
 	DtmText headers;            /* packed pairs sent with every call */
 	DtmText query_url;          /* query_prepared or workflow target, may be empty */
 	DtmText query_sql_name;
-	DtmText
-		query_name; /* of a workflow that its client runs: its name, which is the op of query_url */
+	DtmText query_name;  /* of a workflow that its client runs: the op of query_url; may be empty */
 	DtmText payload;     /* of a workflow: what it is begun with; data NULL = none */
 	DtmText search_path; /* of the submitting session; for sql: targets */
 	uint16_t n_branches;

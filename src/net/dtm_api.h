@@ -299,6 +299,19 @@ extern void dtm_api_trans_row(const DtmTrans *trans, DtmApiTransRow *row);
 extern int dtm_api_branch_rows(const DtmTrans *trans, uint16_t branch, int64_t first_id,
 							   DtmApiBranchRow rows[DTM_ROLES]);
 
+/*
+ * The JSON texts in such a row: "options", and the custom_data that DTM would
+ * have (order of a saga, delay of a msg, name and input of a workflow; empty
+ * when there is none).  False: memory is short, or it is too much.
+ */
+extern bool
+dtm_api_options(const DtmApiTransRow *row, DtmArena *arena, DtmText *value) DTM_MUST_CHECK;
+extern bool
+dtm_api_custom_data(const DtmTrans *trans, DtmArena *arena, DtmText *value) DTM_MUST_CHECK;
+
+/* Standard base64 with padding, for the result of a workflow; false as above. */
+extern bool dtm_api_base64(DtmText bytes, DtmArena *arena, DtmText *value) DTM_MUST_CHECK;
+
 /* {"transaction":...,"branches":[...]}; row NULL: there is no such transaction. */
 extern void dtm_api_show_query(const DtmApiTransRow *row, const DtmApiBranchRow *branches, int n,
 							   DtmArena *arena, DtmApiAnswer *answer);
@@ -309,10 +322,11 @@ extern void dtm_api_show_workflow(const DtmApiTransRow *row, const DtmApiBranchR
 
 /*
  * A page of all, newest first, at most list->limit rows.  The next one begins
- * in front of the last id; with a gid in the list there is at most one row.
+ * in front of the id next, 0 = there is none; with a gid in the list there is
+ * at most one row, and next does not matter.
  */
 extern void dtm_api_show_all(const DtmApiList *list, const DtmApiTransRow *rows, int n,
-							 DtmArena *arena, DtmApiAnswer *answer);
+							 int64_t next, DtmArena *arena, DtmApiAnswer *answer);
 
 typedef struct DtmApiKvRow
 {

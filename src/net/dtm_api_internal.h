@@ -3,7 +3,8 @@
  * dtm_api_internal.h
  *		What the files of the HTTP API share: dtm_api_route.c (paths and query
  *		strings), dtm_api_read.c (bodies), dtm_api_write.c (bounded JSON text),
- *		dtm_api_answer.c (results), dtm_api_show.c (rows).
+ *		dtm_api_answer.c (results), dtm_api_show.c (rows), dtm_api_custom.c
+ *		(JSON inside of rows).
  *
  * Not for others.
  *
@@ -50,6 +51,8 @@ extern void dtm_api_put(DtmApiWriter *writer, const char *data, size_t len);
 extern void dtm_api_put_text(DtmApiWriter *writer, const char *string);
 extern void dtm_api_put_number(DtmApiWriter *writer, int64_t number);
 
+extern void dtm_api_put_base64(DtmApiWriter *writer, DtmText bytes);
+
 /* Structure; the comma in front is put where it belongs.  open, close: '{', '['. */
 extern void dtm_api_open(DtmApiWriter *writer, char bracket);
 extern void dtm_api_close(DtmApiWriter *writer, char bracket);
@@ -88,6 +91,10 @@ dtm_api_text(const char *string)
 		text.len++;
 	return text;
 }
+
+/* ---- dtm_api_custom.c ---- */
+
+extern void dtm_api_put_options(DtmApiWriter *writer, const DtmApiTransRow *row);
 
 /* ---- dtm_api_answer.c ---- */
 

@@ -229,23 +229,28 @@ read_spec(Reading *reading, json_t *object, DtmApiTrans *trans)
 	}
 	if (ok && query.len > 0 && (trans->type == DTM_TYPE_MSG || trans->type == DTM_TYPE_WORKFLOW))
 		ok = dtm_spec_set_query_prepared(trans->builder, query.data, query.len);
-	if (ok && trans->type == DTM_TYPE_WORKFLOW)
+	if (ok && trans->workflow_name.len > 0)
 		ok = dtm_spec_set_workflow(trans->builder, trans->workflow_name.data,
 								   trans->workflow_name.len, trans->workflow_data.data,
 								   trans->workflow_data.len);
 	return ok || spec_refused(reading, dtm_spec_error(trans->builder));
 }
 
-/* custom_data of a workflow: {"name": ..., "data": base64}. */
+/*
+ * custom_data of a workflow: {"name": ..., "data": base64}.  Every SDK sends
+ * it; without it there is neither, as good for asking how far one is.
+ */
 static bool
 read_workflow(Reading *reading, DtmApiTrans *trans)
 {
 	DtmText base64;
 	bool ok;
-	json_t *custom = trans->custom_data.len > 0
-		? dtm_json_load(trans->custom_data.data, trans->custom_data.len, NULL, 0)
-		: NULL;
+	json_t *custom;
 
+	trans->workflow_name = trans->workflow_data = (DtmText){NULL, 0};
+	if (trans->custom_data.len == 0)
+		return true;
+	custom = dtm_json_load(trans->custom_data.data, trans->custom_data.len, NULL, 0);
 	if (!json_is_object(custom))
 	{
 		json_decref(custom);
@@ -259,8 +264,6 @@ read_workflow(Reading *reading, DtmApiTrans *trans)
 	if (trans->workflow_name.len == 0 || trans->workflow_name.len > DTM_MAX_NAME_LEN)
 		return REFUSE(reading, "\"name\" in \"custom_data\" must have 1 to %d bytes",
 					  DTM_MAX_NAME_LEN);
-	trans->workflow_data.data = NULL;
-	trans->workflow_data.len = 0;
 	if (base64.len > 0 && !dtm_api_base64_decode(base64, reading->arena, &trans->workflow_data))
 		return REFUSE(reading, "\"data\" in \"custom_data\" is not base64");
 	return true;

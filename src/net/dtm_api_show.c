@@ -8,7 +8,8 @@
  * that is not set is left out rather than null, create_time and update_time
  * are always there, ids fit 31 bits, and bytes are base64.
  *
- * Not here: results (dtm_api_answer.c).  Runs in the coordinator.
+ * Not here: results (dtm_api_answer.c), JSON inside of rows
+ * (dtm_api_custom.c).  Runs in the coordinator.
  *
  * -------------------------------------------------------------------------
  */
@@ -23,12 +24,6 @@ static int64_t
 short_id(int64_t id)
 {
 	return id & INT32_MAX;
-}
-
-static int64_t
-seconds_up(int64_t ms)
-{
-	return ms / 1000 + (ms % 1000 > 0 ? 1 : 0);
 }
 
 void
@@ -103,6 +98,7 @@ dtm_api_trans_row(const DtmTrans *trans, DtmApiTransRow *row)
 	row->query_prepared = trans->query_url;
 	row->protocol = dtm_api_text(trans->flags & DTM_FLAG_JSON_RPC ? "json-rpc" : "http");
 	row->rollback_reason = trans->reason;
+	row->wait_result = (trans->flags & DTM_FLAG_WAIT_RESULT) != 0;
 	row->concurrent = (trans->flags & DTM_FLAG_CONCURRENT) != 0;
 	row->timeout_to_fail_ms = trans->timeout_to_fail_ms;
 	row->request_timeout_ms = trans->request_timeout_ms;
@@ -145,37 +141,9 @@ member_options(DtmApiWriter *writer, const DtmApiTransRow *row)
 {
 	DtmApiWriter inner;
 	DtmText packed = {NULL, 0};
-	size_t offset = 0;
-	DtmText name;
-	DtmText value;
 
 	dtm_api_writer_init(&inner, writer->arena);
-	dtm_api_open(&inner, '{');
-	if (row->wait_result)
-		dtm_api_member_bool(&inner, "wait_result", true);
-	if (row->timeout_to_fail_ms > 0)
-		dtm_api_member_number(&inner, "timeout_to_fail", seconds_up(row->timeout_to_fail_ms));
-	if (row->request_timeout_ms > 0)
-		dtm_api_member_number(&inner, "request_timeout", seconds_up(row->request_timeout_ms));
-	if (row->retry_interval_ms > 0)
-		dtm_api_member_number(&inner, "retry_interval", seconds_up(row->retry_interval_ms));
-	if (row->headers.len > 0)
-	{
-		dtm_api_key(&inner, "branch_headers");
-		dtm_api_open(&inner, '{');
-		while (dtm_headers_next(row->headers, &offset, &name, &value))
-		{
-			dtm_api_string(&inner, name);
-			dtm_api_put(&inner, ":", 1);
-			inner.comma = false;
-			dtm_api_string(&inner, value);
-		}
-		dtm_api_close(&inner, '{');
-	}
-	dtm_api_member_bool(&inner, "concurrent", row->concurrent);
-	if (row->retry_limit > 0)
-		dtm_api_member_number(&inner, "retry_limit", row->retry_limit);
-	dtm_api_close(&inner, '{');
+	dtm_api_put_options(&inner, row);
 	writer->no_memory |= inner.no_memory;
 	writer->too_long |= inner.too_long;
 	packed.data = inner.data;
@@ -272,18 +240,18 @@ dtm_api_show_workflow(const DtmApiTransRow *row, const DtmApiBranchRow *progress
 
 /* Where the next page begins; "" when this one is the last. */
 static void
-member_next(DtmApiWriter *writer, int limit, int n, int64_t last_id)
+member_next(DtmApiWriter *writer, int64_t next)
 {
 	char position[24] = "";
 
-	if (n >= limit && n > 0)
-		snprintf(position, sizeof(position), "%lld", (long long) last_id);
+	if (next != 0)
+		snprintf(position, sizeof(position), "%lld", (long long) next);
 	dtm_api_member(writer, "next_position", dtm_api_text(position));
 }
 
 void
-dtm_api_show_all(const DtmApiList *list, const DtmApiTransRow *rows, int n, DtmArena *arena,
-				 DtmApiAnswer *answer)
+dtm_api_show_all(const DtmApiList *list, const DtmApiTransRow *rows, int n, int64_t next,
+				 DtmArena *arena, DtmApiAnswer *answer)
 {
 	DtmApiWriter writer;
 
@@ -292,7 +260,7 @@ dtm_api_show_all(const DtmApiList *list, const DtmApiTransRow *rows, int n, DtmA
 	if (list->gid.len > 0)
 		dtm_api_member(&writer, "next_position", list->position);
 	else
-		member_next(&writer, list->limit, n, n > 0 ? rows[n - 1].id : 0);
+		member_next(&writer, next);
 	dtm_api_key(&writer, "transactions");
 	if (list->gid.len > 0 && n == 0)
 		dtm_api_raw(&writer, "null");
@@ -356,7 +324,7 @@ dtm_api_show_kv(const DtmApiCall *call, const DtmApiKvRow *rows, int n, DtmArena
 	}
 	dtm_api_close(&writer, '[');
 	if (call->route == DTM_API_SCAN_KV)
-		member_next(&writer, call->list.limit, n, n > 0 ? rows[n - 1].id : 0);
+		member_next(&writer, n > 0 && n >= call->list.limit ? rows[n - 1].id : 0);
 	dtm_api_close(&writer, '{');
 	dtm_api_finish(&writer, 200, answer);
 }

@@ -318,15 +318,10 @@ dtm_api_member_time_given(DtmApiWriter *writer, const char *key, DtmTime time)
 }
 
 void
-dtm_api_member_base64_given(DtmApiWriter *writer, const char *key, DtmText bytes)
+dtm_api_put_base64(DtmApiWriter *writer, DtmText bytes)
 {
 	const unsigned char *data = (const unsigned char *) bytes.data;
 
-	if (bytes.len == 0)
-		return;
-	dtm_api_key(writer, key);
-	separate(writer);
-	dtm_api_put(writer, "\"", 1);
 	for (uint32_t i = 0; i < bytes.len; i += 3)
 	{
 		uint32_t left = bytes.len - i;
@@ -338,6 +333,17 @@ dtm_api_member_base64_given(DtmApiWriter *writer, const char *key, DtmText bytes
 
 		dtm_api_put(writer, four, 4);
 	}
+}
+
+void
+dtm_api_member_base64_given(DtmApiWriter *writer, const char *key, DtmText bytes)
+{
+	if (bytes.len == 0)
+		return;
+	dtm_api_key(writer, key);
+	separate(writer);
+	dtm_api_put(writer, "\"", 1);
+	dtm_api_put_base64(writer, bytes);
 	dtm_api_put(writer, "\"", 1);
 }
 

@@ -21,8 +21,8 @@
 typedef bool (*OptionSetter)(DtmSpecBuilder *builder, int64_t value);
 
 static bool wire_custom_data(DtmSpecBuilder *builder, json_t *request, json_t **custom);
-static bool wire_concurrent(DtmSpecBuilder *builder, json_t *object, const char *where, DtmWire wire,
-							bool *concurrent);
+static bool wire_concurrent(DtmSpecBuilder *builder, json_t *object, const char *where,
+							DtmWire wire, bool *concurrent);
 static bool wire_delay(DtmSpecBuilder *builder, json_t *custom);
 static bool wire_steps(DtmSpecBuilder *builder, json_t *steps, DtmWire wire, json_t *orders);
 static bool wire_step(DtmSpecBuilder *builder, json_t *step, DtmWire wire);

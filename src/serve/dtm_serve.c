@@ -347,6 +347,7 @@ serve_turn(DtmCoordinator *c)
 {
 	DtmServe *serve = c->serve;
 	DtmHttpdRequest *requests[DTM_SERVE_BATCH];
+	DtmHttpdCounts counts;
 	TimestampTz now;
 	int n;
 
@@ -359,13 +360,18 @@ serve_turn(DtmCoordinator *c)
 		start_listening(c);
 	}
 	if (serve->httpd == NULL)
+	{
+		dtm_serve_publish(c, NULL);
 		return;
+	}
 	(void) dtm_loop_dispatch(serve->loop);
 	dtm_httpd_dispatch(serve->httpd);
 	forget_gone(serve);
 	n = gather(serve, now, requests);
 	if (n > 0)
 		dtm_serve_batch(c, requests, n);
+	counts = dtm_httpd_counts(serve->httpd);
+	dtm_serve_publish(c, &counts);
 	if (serve->n_waiting > 0)
 		dtm_serve_wait_look(c, now);
 	if (n > 0 || serve->next_look <= now || serve->n_waiting > 0 || serve->n_deferred > 0)

@@ -76,6 +76,9 @@ extern void dtm_serve_read(DtmServeCall *call);
 extern void dtm_serve_count(DtmCoordinator *c, DtmApiRoute route, int status, int64 took_us);
 extern void dtm_serve_metrics(DtmServeCall *call);
 
+/* How the port is doing; NULL: it is closed.  Once in a turn. */
+extern void dtm_serve_publish(DtmCoordinator *c, const DtmHttpdCounts *counts);
+
 /* ---- what they share; dtm_serve_write.c ---- */
 
 /*

@@ -486,7 +486,8 @@ reset_all(DtmServeCall *call)
 	int64 ms = call->api.cron_timeout_s < 0
 		? (int64) RESET_FACTOR * dtm_timeout_to_fail
 		: Min(call->api.cron_timeout_s, PG_INT32_MAX) * INT64CONST(1000);
-	int n = dtm_store_later(GetCurrentTimestamp() + ms * 1000, call->role, limit, ids);
+	int n = dtm_store_later(GetCurrentTimestamp() + ms * 1000, call->role, !call->anonymous, limit,
+							ids);
 	int done = 0;
 
 	for (int i = 0; i < n; i++)

@@ -368,16 +368,17 @@ dtm_store_outcome(int64 id, DtmStatus *status, char **reason)
 }
 
 int
-dtm_store_later(TimestampTz after, Oid member, int limit, int64 *ids)
+dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, int64 *ids)
 {
 	DtmStoreScope scope;
-	Datum values[3];
+	Datum values[4];
 	int n;
 
 	dtm_store_begin(&scope);
 	values[0] = TimestampTzGetDatum(after);
 	values[1] = ObjectIdGetDatum(member);
-	values[2] = Int32GetDatum(limit);
+	values[2] = BoolGetDatum(memberships);
+	values[3] = Int32GetDatum(limit);
 	n = (int) dtm_plan_execute(PLAN_LATER, values, NULL, true, true);
 	for (int i = 0; i < n; i++)
 		ids[i] = DatumGetInt64(dtm_plan_value(i, 1, NULL));

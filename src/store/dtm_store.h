@@ -123,8 +123,11 @@ extern void dtm_store_respec(int64 id, const char *spec, size_t spec_len);
 /* What became of a finished one; false when there is none.  *reason may be NULL. */
 extern bool dtm_store_outcome(int64 id, DtmStatus *status, char **reason);
 
-/* Unfinished ones of that role's that wait until after that time, the next ones first. */
-extern int dtm_store_later(TimestampTz after, Oid member, int limit, int64 *ids);
+/*
+ * Unfinished ones of that role, or also of those it is a member of, that wait
+ * until after that time; the next ones first.
+ */
+extern int dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, int64 *ids);
 
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
 
@@ -183,6 +186,12 @@ extern char *dtm_store_text(const char *bytes, size_t len);
 
 /* Likewise of bytes that are UTF-8 if they are text at all; in a transaction. */
 extern char *dtm_store_text_of_wire(const char *bytes, size_t len);
+
+/*
+ * The other way: bytes of the database's encoding in UTF-8, palloc'd.  What
+ * has no place there is "?"; in SQL_ASCII they are passed on as they are.
+ */
+extern DtmText dtm_store_wire_text(DtmText from);
 
 /* ---- messages that wait for others (backends, coordinator); dtm_store_follow.c ---- */
 

@@ -52,6 +52,22 @@ typedef struct PlanDef
 	"SELECT pg_catalog.string_agg(b.spec, '' ORDER BY b.seq) FROM dtm.branch AS b" \
 	" WHERE b.id OPERATOR(pg_catalog.=) t.id), '') END"
 
+/*
+ * What is shown of a transaction: what is parked, finished, or waits for
+ * another one has no next time.
+ */
+#define LISTED_COLUMNS                                                                 \
+	" t.id, t.owner::pg_catalog.oid, t.trans_type, coalesce(l.status, d.status),"      \
+	" t.created_at, coalesce(l.updated_at, d.finished_at), d.finished_at,"             \
+	" CASE WHEN l.parked OR l.next_run_at OPERATOR(pg_catalog.=) 'infinity' THEN NULL" \
+	" WHEN l.next_run_at OPERATOR(pg_catalog.=) '-infinity' THEN pg_catalog.now()"     \
+	" ELSE l.next_run_at END,"                                                         \
+	" l.failures::pg_catalog.int8, t.gid, coalesce(l.reason, d.reason), coalesce(l.result, d.result),"
+
+#define LISTED_JOINS                                               \
+	" LEFT JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) t.id" \
+	" LEFT JOIN dtm.done AS d ON d.id OPERATOR(pg_catalog.=) t.id"
+
 /* clang-format off */
 static const PlanDef plan_defs[PLAN_COUNT] = {
 	[PLAN_INSERT_TRANS] = {
@@ -180,9 +196,10 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE w.due_at OPERATOR(pg_catalog.>) $1"
 		" AND w.due_at OPERATOR(pg_catalog.<) 'infinity'"
 		" AND l.next_run_at OPERATOR(pg_catalog.=) w.due_at AND NOT l.parked"
-		" AND pg_catalog.pg_has_role($2, t.owner, 'USAGE')"
-		" ORDER BY w.due_at, w.id LIMIT $3",
-		3, {TIMESTAMPTZOID, OIDOID, INT4OID}
+		" AND (t.owner OPERATOR(pg_catalog.=) $2"
+		" OR ($3 AND pg_catalog.pg_has_role($2, t.owner, 'USAGE')))"
+		" ORDER BY w.due_at, w.id LIMIT $4",
+		4, {TIMESTAMPTZOID, OIDOID, BOOLOID, INT4OID}
 	},
 	[PLAN_OUTCOME] = {
 		"SELECT d.status, d.reason FROM dtm.done AS d WHERE d.id OPERATOR(pg_catalog.=) $1",
@@ -355,6 +372,40 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		" WHERE barrier.gid OPERATOR(pg_catalog.=) t.gid)"
 		" DELETE FROM dtm.trans USING old WHERE trans.id OPERATOR(pg_catalog.=) old.id",
 		2, {TIMESTAMPTZOID, INT4OID}
+	},
+	[PLAN_LIST_ALL] = {
+		"SELECT t.id, t.owner::pg_catalog.oid, t.trans_type, NULL::pg_catalog.int2, t.created_at,"
+		" pg_catalog.octet_length(t.spec)::pg_catalog.int8 FROM dtm.trans AS t"
+		" WHERE t.id OPERATOR(pg_catalog.<) $1 ORDER BY t.id DESC LIMIT $2",
+		2, {INT8OID, INT4OID}
+	},
+	[PLAN_LIST_UNFINISHED] = {
+		"SELECT w.id, t.owner::pg_catalog.oid, t.trans_type, w.status, t.created_at,"
+		" pg_catalog.octet_length(t.spec)::pg_catalog.int8"
+		" FROM (SELECT l.id, l.status FROM dtm.live AS l"
+		" WHERE l.id OPERATOR(pg_catalog.<) $1 ORDER BY l.id DESC LIMIT $2) AS w"
+		" LEFT JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) w.id ORDER BY w.id DESC",
+		2, {INT8OID, INT4OID}
+	},
+	[PLAN_LIST_FINISHED] = {
+		"SELECT w.id, t.owner::pg_catalog.oid, t.trans_type, w.status, t.created_at,"
+		" pg_catalog.octet_length(t.spec)::pg_catalog.int8"
+		" FROM (SELECT d.id, d.status FROM dtm.done AS d"
+		" WHERE d.id OPERATOR(pg_catalog.<) $1 ORDER BY d.id DESC LIMIT $2) AS w"
+		" LEFT JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) w.id ORDER BY w.id DESC",
+		2, {INT8OID, INT4OID}
+	},
+	[PLAN_LIST_ROWS] = {
+		"SELECT" LISTED_COLUMNS " t.spec, NULL::pg_catalog.bytea"
+		" FROM pg_catalog.unnest($1) AS u (id)"
+		" JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) u.id" LISTED_JOINS,
+		1, {INT8ARRAYOID}
+	},
+	[PLAN_LIST_ONE] = {
+		"SELECT" LISTED_COLUMNS WHOLE_SPEC ", coalesce(l.state, d.state)"
+		" FROM dtm.trans AS t" LISTED_JOINS
+		" WHERE t.gid OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
 	},
 	[PLAN_TOPIC_ADD] = {
 		"INSERT INTO dtm.topic (topic, url, remark) VALUES ($1, $2, $3)"

@@ -78,3 +78,30 @@ dtm_store_text_of_wire(const char *bytes, size_t len)
 	}
 	return dtm_store_text(bytes, len);
 }
+
+DtmText
+dtm_store_wire_text(DtmText from)
+{
+	int encoding = GetDatabaseEncoding();
+	size_t size = (size_t) from.len * MAX_CONVERSION_GROWTH + 1;
+	Oid conversion;
+	unsigned char *source;
+	DtmText result = from;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || from.len == 0)
+		return from;
+	source = (unsigned char *) dtm_store_text(from.data, from.len);
+	conversion = FindDefaultConversionProc(encoding, PG_UTF8);
+	result.data = palloc(size);
+	if (!OidIsValid(conversion) ||
+		pg_do_encoding_conversion_buf(conversion, encoding, PG_UTF8, source, (int) from.len,
+									  (unsigned char *) unconstify(char *, result.data), (int) size,
+									  true) != (int) from.len)
+	{
+		keep_ascii((char *) source, from.len);
+		result.data = (char *) source;
+		return result;
+	}
+	result.len = (uint32) strlen(result.data);
+	return result;
+}

@@ -324,7 +324,7 @@ fill_request(DtmCoordinator *c, const DtmHeld *held, const DtmCall *call, const 
 		body = dtm_calls_wire_text(branch->payload);
 	else if (dtm_trans_is_resumed(&held->trans))
 	{
-		DtmText name = dtm_calls_wire_text(held->trans.query_name);
+		DtmText name = dtm_calls_wire_text(dtm_query_op_text(&held->trans));
 
 		/* what it was begun with goes back as it came, which may be any bytes */
 		rpc.op = pnstrdup(name.data, name.len);

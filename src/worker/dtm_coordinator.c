@@ -74,6 +74,8 @@ coordinator_exit(int code, Datum arg)
 		pg_atomic_write_u32(&slot->in_flight, 0);
 		pg_atomic_write_u32(&slot->calls_out, 0);
 		pg_atomic_write_u64(&slot->calls_per_1000s, 0);
+		pg_atomic_write_u32(&slot->http_connections, 0);
+		pg_atomic_write_u32(&slot->http_waiting, 0);
 		for (int i = 0; i < DTM_MAX_TASKS; i++)
 		{
 			DtmTask *task = &self->db->tasks[i];

@@ -67,6 +67,11 @@ typedef struct DtmHeld
 	bool finished;
 	bool saw_retry; /* the mark of dtm_retry in its row has been acted upon */
 	bool lost;      /* somebody else changed the row: load it again */
+
+	/* since it last had nothing to do */
+	bool called;      /* a call has ended */
+	bool call_failed; /* ... without success */
+
 	DtmTime next_at;
 	DtmCall *starts; /* calls to start once it is written */
 	uint32 n_starts;

@@ -57,6 +57,8 @@ init_coordinator(DtmCoordinatorSlot *slot)
 	pg_atomic_init_u64(&slot->last_tick_at, 0);
 	pg_atomic_init_u64(&slot->calls_per_1000s, 0);
 	pg_atomic_init_u64(&slot->rss_kb, 0);
+	pg_atomic_init_u32(&slot->http_connections, 0);
+	pg_atomic_init_u32(&slot->http_waiting, 0);
 	SpinLockInit(&slot->error_mutex);
 	SpinLockInit(&slot->inbox.mutex);
 }
@@ -85,6 +87,7 @@ startup_shared(void)
 			DtmDatabaseSlot *db = &dtm_shared->databases[i];
 
 			pg_atomic_init_u32(&db->xa_sweeps, 0);
+			dtm_metrics_init(&db->metrics);
 			pg_atomic_init_u32(&db->settings, 0);
 			for (int k = 0; k < DTM_MAX_COORDINATORS; k++)
 				init_coordinator(&db->coordinators[k]);
@@ -155,6 +158,7 @@ dtm_shmem_claim(Oid dboid)
 		}
 		for (int k = 0; k < DTM_MAX_TASKS; k++)
 			db->tasks[k].state = DTM_TASK_FREE;
+		dtm_metrics_init(&db->metrics);
 		db->dboid = dboid;
 	}
 	return i;

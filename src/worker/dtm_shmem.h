@@ -22,6 +22,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
+#include "dtm_metrics.h"
 #include "dtm_settings.h"
 
 #define DTM_MAX_COORDINATORS 4 /* per database */
@@ -97,6 +98,8 @@ typedef struct DtmCoordinatorSlot
 	pg_atomic_uint64 last_tick_at;
 	pg_atomic_uint64 calls_per_1000s;
 	pg_atomic_uint64 rss_kb;
+	pg_atomic_uint32 http_connections; /* open to its port */
+	pg_atomic_uint32 http_waiting;     /* requests that wait for the result of a transaction */
 
 	/* under error_mutex */
 	slock_t error_mutex;
@@ -165,6 +168,7 @@ typedef struct DtmDatabaseSlot
 	DtmCoordinatorSlot coordinators[DTM_MAX_COORDINATORS];
 	DtmExecutorSlot executors[DTM_MAX_EXECUTORS];
 	DtmTask tasks[DTM_MAX_TASKS];
+	DtmMetrics metrics;
 } DtmDatabaseSlot;
 
 typedef struct DtmWaiter

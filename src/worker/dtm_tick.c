@@ -96,13 +96,32 @@ keep_calls(DtmHeld *held, const DtmPlan *plan)
 	held->n_starts += plan->n_calls;
 }
 
+/* A call that has ended, in the counters. */
+static void
+count_call(Tick *tick, DtmHeld *held, const DtmEvent *event)
+{
+	static const DtmText itself = {"00", 2};
+	const DtmTrans *trans = &held->trans;
+	bool ok = event->outcome == DTM_OUTCOME_SUCCESS;
+
+	held->called = true;
+	held->call_failed = held->call_failed || !ok;
+	if (event->branch == DTM_BRANCH_TRANS)
+		dtm_metrics_call(&tick->c->db->metrics, trans->type, itself,
+						 trans->type == DTM_TYPE_MSG ? DTM_OP_MSG : DTM_OP_WORKFLOW, ok);
+	else
+		dtm_metrics_call(&tick->c->db->metrics, trans->type,
+						 trans->branches[event->branch].branch_id,
+						 (DtmOp) trans->branches[event->branch].op[event->role], ok);
+}
+
 static void
 apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
 {
 	DtmEngineParams params;
 	DtmPlan plan;
-	bool answered =
-		event->answer.len > 0 && dtm_trans_op(&held->trans, event->branch, event->role)->in_flight;
+	bool in_flight = event->kind == DTM_EVENT_RESULT &&
+		dtm_trans_op(&held->trans, event->branch, event->role)->in_flight;
 
 	if (held->lost)
 		return;
@@ -110,6 +129,8 @@ apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
 	params.retry_max_interval_ms = Max(dtm_retry_max_interval, dtm_retry_interval);
 	params.jitter_seed = (uint64) held->id * UINT64CONST(0x9E3779B97F4A7C15) + held->trans.attempts;
 	touch(tick, held);
+	if (in_flight)
+		count_call(tick, held, event);
 	if (dtm_engine_handle(&held->trans, event, tick->now, &params, &held->arena, &plan) != DTM_OK)
 	{
 		/* out of memory: what is in the tables is right, begin again from there */
@@ -124,7 +145,7 @@ apply(Tick *tick, DtmHeld *held, const DtmEvent *event)
 		keep_calls(held, &plan);
 	if (held->finished)
 		held->n_starts = 0;
-	if (answered)
+	if (in_flight && event->answer.len > 0)
 		dtm_held_keep_answer(held, event->branch, event->answer);
 	if (event->kind == DTM_EVENT_RESULT && event->outcome != DTM_OUTCOME_SUCCESS &&
 		event->outcome != DTM_OUTCOME_ONGOING && !held->finished)
@@ -374,6 +395,17 @@ write_changes(Tick *tick, DtmHeld **list, int n)
 
 /* ---- after the commit ---- */
 
+/* It has finished, or nothing is under way for it: that was a round, if it called anybody. */
+static void
+count_round(Tick *tick, DtmHeld *held)
+{
+	if (!held->finished && (!held->called || held->calls_out > 0 || held->n_starts > 0))
+		return;
+	dtm_metrics_round(&tick->c->db->metrics, held->trans.type, !held->call_failed,
+					  tick->now - held->trans.created_at);
+	held->called = held->call_failed = false;
+}
+
 /* Nothing of it is called any more, or for now: who waits for that is told. */
 static void
 tell_server(DtmCoordinator *c, const DtmHeld *held)
@@ -404,6 +436,7 @@ settle_one(Tick *tick, DtmHeld *held)
 	held->write_failures = 0;
 	held->changed = held->flush = false;
 	held->answers = NULL;
+	count_round(tick, held);
 	if (held->finished)
 	{
 		pg_atomic_fetch_add_u64(&c->slot->finished, 1);

@@ -41,6 +41,20 @@ check_word(DtmText word)
 		HOLDS((unsigned char) word.data[i] >= 0x20);
 }
 
+/* The JSON texts in the rows of what was stored. */
+static void
+check_texts(const DtmTrans *stored)
+{
+	DtmApiTransRow row;
+	DtmText value;
+
+	dtm_api_trans_row(stored, &row);
+	HOLDS(dtm_api_options(&row, &fuzz.arena, &value));
+	HOLDS(value.len > 0 && value.data[value.len - 1] == '}');
+	HOLDS(dtm_api_custom_data(stored, &fuzz.arena, &value));
+	HOLDS(value.len == 0 || value.data[value.len - 1] == '}');
+}
+
 static void
 check_trans(const DtmApiCall *call)
 {
@@ -62,6 +76,7 @@ check_trans(const DtmApiCall *call)
 	HOLDS(stored.type == trans->type && stored.flags == trans->flags);
 	fuzz_check_spec(&stored, (DtmText){packed, (uint32_t) len});
 	fuzz_check_repack(&stored, &fuzz, packed, len);
+	check_texts(&stored);
 	for (int i = 0; i < stored.n_branches; i++)
 	{
 		DtmApiBranchRow rows[DTM_ROLES];

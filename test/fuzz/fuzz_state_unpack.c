@@ -12,13 +12,18 @@
 #define MAX_BRANCHES 6
 
 static void
-init(DtmTrans *trans, DtmBranch *branches, uint16_t n)
+init(DtmTrans *trans, DtmBranch *branches, uint16_t n, unsigned memos)
 {
 	memset(trans, 0, sizeof(*trans));
 	memset(branches, 0x55, MAX_BRANCHES * sizeof(*branches));
 	trans->created_at = INT64_C(800000000000000);
 	trans->branches = branches;
 	trans->n_branches = n;
+	for (int i = 0; i < MAX_BRANCHES; i++)
+	{
+		branches[i].kind = memos & (1U << i) ? DTM_STEP_MEMO_FAILED : DTM_STEP_CALL;
+		branches[i].due_at = trans->created_at + i;
+	}
 }
 
 static void
@@ -42,8 +47,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size == 0)
 		return 0;
-	init(&trans, branches[0], data[0] % (MAX_BRANCHES + 1));
-	init(&again, branches[1], trans.n_branches);
+	init(&trans, branches[0], data[0] % (MAX_BRANCHES + 1), data[0] / (MAX_BRANCHES + 1));
+	init(&again, branches[1], trans.n_branches, data[0] / (MAX_BRANCHES + 1));
 	data++;
 	size--;
 	copy = malloc(size > 0 ? size : 1);

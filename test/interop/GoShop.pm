@@ -99,15 +99,20 @@ sub serve
 	return $service;
 }
 
+# The next one that serves takes the calls.
+sub forget_services { delete $_[0]->{rm}; return; }
+
 sub rm { return $_[0]->{rm}; }
 
-# A client that goes on: start_program's object.
+# A client that goes on: start_program's object.  flags => [] are further flags
+# of the program, all else is for the scenario.
 sub start_client
 {
 	my ($self, $scenario, %parameters) = @_;
+	my $flags = delete $parameters{flags} // [];
 
 	return start_program($scenario, [ $self->{program}, 'run', $self->arguments, '--rm', $self->{rm},
-		$scenario, map { "$_=$parameters{$_}" } sort keys %parameters ]);
+		@$flags, $scenario, map { "$_=$parameters{$_}" } sort keys %parameters ]);
 }
 
 # A client until its end: what it has to say as a hash (error, failure, ongoing, took_ms, ...).

@@ -116,6 +116,15 @@ is(value('SELECT count(*) FROM dtm.topic_version'), 0, 'no topic is there');
 my %msg = (trans_type => 'msg', payloads => ['{}'], steps => [ { action => 'http://127.0.0.1:9/' } ], query_prepared => 'http://127.0.0.1:9/q');
 is((post('prepare', { gid => 'asks-sql', %msg, query_prepared => 'sql:public.note' }))[0], 403, 'nor let them be asked');
 is(stored('asks-sql'), '-', 'nothing is stored');
+for my $resume ('sql:public.note', 'public.note', 'pg://server/public.note')
+{
+	for my $route (qw(prepareWorkflow prepare submit))
+	{
+		isnt((post($route, { gid => 'resumed', trans_type => 'workflow', query_prepared => $resume, custom_data => '{"name":"w","data":null}' }))[0], 200,
+			"$route: nor resume a workflow by $resume");
+	}
+}
+is(stored('resumed'), '-', 'nothing is stored');
 value("SELECT dtm_topic_subscribe('led', 'sql:public.note')");
 is((post('submit', { gid => 'led', %msg, steps => [ { action => 'topic://led' } ], query_prepared => '' }))[0], 403, 'nor be led to one by a topic');
 is(stored('led'), '-', 'nothing is stored');

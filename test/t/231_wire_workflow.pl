@@ -97,7 +97,8 @@ is(progresses(prepare('begin', name => 'other', callback => '')), '', 'again, wh
 is(decoded(prepare('begin'))->{transaction}{query_prepared}, $service->url('/resume'), 'as it was first');
 is_success($wire->post(prepare => prepare_body('begin')), 'prepare of one that is prepared');
 
-not_begun($wire->post(prepareWorkflow => { gid => 'no', trans_type => 'workflow' }), 500, qr/custom_data/, 'without custom_data');
+is(progresses($wire->post(prepareWorkflow => { gid => 'begin' })), '', 'nor need it say anything');
+not_begun($wire->post(prepareWorkflow => { gid => 'no', custom_data => 'no JSON' }), 500, qr/custom_data/, 'custom_data that is no JSON');
 for my $url ('sql:now', 'pg://server/f', 'ftp://host/')
 {
 	not_begun(prepare('no', callback => $url), 500, qr/query_prepared/, "$url as callback");
@@ -235,6 +236,12 @@ prepare('dead', callback => $service->url('/dead'), input => '{}');
 wait_for($node, q{SELECT count(*) FROM dtm.stuck WHERE gid = 'dead' AND reason LIKE 'branch 00 transfer http%503: away%'}, 1, name => 'dtm.stuck shows a service that does not go on');
 is_success(finish('dead', 'succeed'), 'its end');
 is(sql(q{SELECT count(*) FROM dtm.stuck WHERE gid = 'dead'}), 0, 'then it is not stuck');
+
+# without a name
+is($wire->post(prepareWorkflow => { gid => 'bare', trans_type => 'workflow', query_prepared => $service->url('/bare') })->{status}, 200, 'nothing but a callback');
+$service->wait_calls(1, gid => 'bare');
+is((($service->calls(gid => 'bare'))[0])->{query}{op}, 'workflow', 'is called by the name of its type');
+is_success(finish('bare', 'succeed'), 'its end');
 
 # nobody to ask
 prepare('silent', callback => '', more => { retry_interval => 1 });

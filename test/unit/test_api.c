@@ -222,6 +222,9 @@ test_go(void)
 		 "\\\"w\\\"}\"}");
 	CHECK(call.trans.workflow_data.data == NULL);
 	CHECK_INT(call.trans.type, DTM_TYPE_WORKFLOW);
+	post("prepareWorkflow", "{\"gid\":\"g4\",\"trans_type\":\"workflow\"}");
+	CHECK_INT(call.trans.workflow_name.len, 0);
+	CHECK(call.trans.workflow_data.data == NULL && call.trans.builder != NULL);
 	post("submit",
 		 "{\"gid\":\"g4\",\"trans_type\":\"workflow\",\"req_extra\":{\"status\":"
 		 "\"succeed\",\"rollback_reason\":\"\",\"result\":\"b2s=\"}}");
@@ -360,7 +363,8 @@ test_bad_bodies(void)
 			 "{\"gid\":\"g\",\"trans_type\":\"workflow\",\"req_extra\":{\"status\":\"succeed\","
 			 "\"result\":\"?\"}}",
 			 "\\\"result\\\" in \\\"req_extra\\\" is not base64");
-	bad_workflow("{\"gid\":\"g\"}", "\\\"custom_data\\\" is not the text of a JSON object");
+	bad_workflow("{\"gid\":\"g\",\"custom_data\":\"w\"}",
+				 "\\\"custom_data\\\" is not the text of a JSON object");
 	bad_workflow("{\"gid\":\"g\",\"custom_data\":\"{\\\"data\\\":\\\"e30=\\\"}\"}",
 				 "\\\"name\\\" in \\\"custom_data\\\" must have 1 to 128 bytes");
 	bad_workflow("{\"gid\":\"g\",\"custom_data\":\"{\\\"name\\\":\\\"n\\\",\\\"data\\\":\\\"e3=0\\\"}\"}",

@@ -335,18 +335,17 @@ test_lists(void)
 					  .k = {"t1", 2},
 					  .version = 2};
 
-	dtm_api_show_all(&list, rows, 2, &memory.arena, &answer);
+	dtm_api_show_all(&list, rows, 2, 3, &memory.arena, &answer);
 	CHECK(strstr(answer.body, "{\"next_position\":\"3\",\"transactions\":[{\"id\":705032704,") ==
 		  answer.body);
-	dtm_api_show_all(&list, rows, 1, &memory.arena, &answer);
+	dtm_api_show_all(&list, rows, 1, 0, &memory.arena, &answer);
 	CHECK(strstr(answer.body, "{\"next_position\":\"\",") == answer.body);
-	list.limit = 1;
-	dtm_api_show_all(&list, rows, 1, &memory.arena, &answer);
+	dtm_api_show_all(&list, rows, 1, INT64_C(5000000000), &memory.arena, &answer);
 	CHECK(strstr(answer.body, "{\"next_position\":\"5000000000\",") == answer.body);
-	dtm_api_show_all(&list, NULL, 0, &memory.arena, &answer);
+	dtm_api_show_all(&list, NULL, 0, 0, &memory.arena, &answer);
 	check(200, "{\"next_position\":\"\",\"transactions\":[]}");
 	list.gid = test_text("a");
-	dtm_api_show_all(&list, NULL, 0, &memory.arena, &answer);
+	dtm_api_show_all(&list, NULL, 0, 0, &memory.arena, &answer);
 	check(200, "{\"next_position\":\"9\",\"transactions\":null}");
 
 	CHECK(dtm_api_topic_value(subscribers, 2, &memory.arena, &kv.v));

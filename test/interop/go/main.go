@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/dtm-labs/client/dtmcli"
+	"github.com/dtm-labs/dtmdriver"
 	"github.com/dtm-labs/logger"
+	"github.com/go-resty/resty/v2"
 	"github.com/lib/pq"
 )
 
@@ -64,6 +66,7 @@ func main() {
 	flags.StringVar(&dtm, "dtm", "", "base address of DTM's HTTP API")
 	flags.StringVar(&jrpc, "jrpc", "", "address of DTM's JSON-RPC API")
 	flags.StringVar(&rm, "rm", "", "address of the services; serve: this process itself")
+	token := flags.String("token", "", "token for DTM's HTTP API")
 	flags.IntVar(&stopAfter, "stop-after", 0, "stop dead after this step of the workflow")
 	flags.StringVar(&holdUntil, "hold-until", "", "file that lets held calls go on")
 	check(flags.Parse(os.Args[2:]))
@@ -71,6 +74,9 @@ func main() {
 	logger.InitLog("warn")
 	dtmcli.SetCurrentDBType(dtmcli.DBTypePostgres)
 	dtmcli.SetBarrierTableName("dtm.barrier")
+	if *token != "" {
+		sendToken(*token)
+	}
 	// The SDK builds its own connection strings: it knows the driver under this
 	// name only, and needs a password and a schema that are not empty.
 	shopConf = dtmcli.DBConf{Driver: "postgres", Host: "127.0.0.1", Port: *port,
@@ -87,6 +93,17 @@ func main() {
 	default:
 		check(errors.New("serve or run, not " + os.Args[1]))
 	}
+}
+
+// The SDK has a place for what is done to each of its requests, and knows
+// nothing of tokens.  The services must not see it.
+func sendToken(token string) {
+	dtmdriver.Middlewares.HTTP = append(dtmdriver.Middlewares.HTTP, func(_ *resty.Client, r *resty.Request) error {
+		if strings.HasPrefix(r.URL, dtm+"/") || r.URL == jrpc {
+			r.SetAuthToken(token)
+		}
+		return nil
+	})
 }
 
 // ------------------------------------------------------------- the clients
