@@ -110,6 +110,7 @@ dtm_httpd_open(const char *address, int port, DtmHttpdShare share, const DtmHttp
 	dtm_list_init(&httpd->queue);
 	dtm_list_init(&httpd->given);
 	dtm_list_init(&httpd->gone);
+	dtm_list_init(&httpd->turned);
 	httpd->limits = *limits;
 	httpd->listen_fd =
 		dtm_httpd_listen(address, port, share, &httpd->port, &is_taken, error, error_size);
@@ -136,6 +137,8 @@ dtm_httpd_close(DtmHttpd *httpd)
 		(void) MHD_run(httpd->daemon);
 		MHD_stop_daemon(httpd->daemon);
 	}
+	if (httpd->loop != NULL)
+		dtm_httpd_close_turned(httpd, INT64_MAX);
 	if (httpd->listen_fd >= 0)
 		close(httpd->listen_fd);
 	dtm_loop_free(httpd->loop);
@@ -248,6 +251,7 @@ dtm_httpd_timeout_ms(const DtmHttpd *httpd)
 {
 	int64_t now = dtm_httpd_now_us();
 	int64_t at = INT64_MAX;
+	int64_t end;
 	MHD_UNSIGNED_LONG_LONG ms;
 
 	if (httpd->resumed || !dtm_list_is_empty(&httpd->queue) || !dtm_list_is_empty(&httpd->gone))
@@ -256,11 +260,17 @@ dtm_httpd_timeout_ms(const DtmHttpd *httpd)
 		at = now + (int64_t) (ms < INT_MAX ? ms : INT_MAX) * 1000;
 	if (httpd->accept_at_us != 0 && httpd->accept_at_us < at)
 		at = httpd->accept_at_us;
+	if (!dtm_list_is_empty(&httpd->turned))
+	{
+		end = dtm_list_entry(httpd->turned.next, DtmHttpdTurned, link)->since_us +
+			DTM_HTTPD_TURNED_US;
+		if (end < at)
+			at = end;
+	}
 	for (int state = 0; state < DTM_HTTPD_STATES; state++)
 	{
 		const DtmLink *head = &httpd->connections[state];
 		int patience = patience_ms(httpd, state);
-		int64_t end;
 
 		if (patience < 0 || dtm_list_is_empty(head))
 			continue;
@@ -287,6 +297,7 @@ dtm_httpd_dispatch(DtmHttpd *httpd)
 		httpd->accept_at_us = now + 1000000; /* memory is short: later */
 	(void) dtm_loop_dispatch(httpd->loop);
 	keep_deadlines(httpd, now);
+	dtm_httpd_close_turned(httpd, now - DTM_HTTPD_TURNED_US);
 	if (httpd->listen_fd < 0)
 		dtm_httpd_stop(httpd); /* connections that became idle since */
 	httpd->resumed = false;

@@ -45,6 +45,15 @@ typedef enum DtmHttpdState
 
 typedef struct DtmHttpdEntry DtmHttpdEntry;
 
+/* A connection that was turned away, until its client has read why. */
+typedef struct DtmHttpdTurned
+{
+	DtmLink link; /* in httpd->turned */
+	struct DtmHttpd *httpd;
+	int fd;
+	int64_t since_us;
+} DtmHttpdTurned;
+
 typedef struct DtmHttpdConnection
 {
 	DtmLink link; /* in httpd->connections[state] */
@@ -90,10 +99,12 @@ struct DtmHttpd
 	int n_connections;             /* all but the cut ones */
 	int n_cut;                     /* not closed yet */
 	DtmHttpdConnection *accepting; /* while libmicrohttpd is told about it */
-	int64_t accept_at_us;          /* descriptors are short: not before; 0 = listening */
-	DtmLink queue;                 /* entries to be fetched */
-	DtmLink given;                 /* entries fetched */
-	DtmLink gone;                  /* of them: whose client went, not told yet */
+	DtmLink turned;                /* in the order of their coming */
+	int n_turned;
+	int64_t accept_at_us; /* descriptors are short: not before; 0 = listening */
+	DtmLink queue;        /* entries to be fetched */
+	DtmLink given;        /* entries fetched */
+	DtmLink gone;         /* of them: whose client went, not told yet */
 	int n_queued;
 	int n_given;
 	size_t bodies;
@@ -135,7 +146,12 @@ extern DtmRc dtm_httpd_watch_listener(DtmHttpd *httpd) DTM_MUST_CHECK;
 extern void dtm_httpd_on_connection(void *context, struct MHD_Connection *mhd,
 									void **socket_context, enum MHD_ConnectionNotificationCode toe);
 
+/* Close those that were turned away at that time or before. */
+extern void dtm_httpd_close_turned(DtmHttpd *httpd, int64_t until_us);
+
 /* Write an answer without libmicrohttpd, as far as the socket takes it at once. */
 extern void dtm_httpd_send_raw(int fd, int status, int retry_after_s);
+
+#define DTM_HTTPD_TURNED_US 1000000 /* a client has as long to read why */
 
 #endif /* DTM_HTTPD_INTERNAL_H */

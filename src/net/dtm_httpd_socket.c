@@ -28,6 +28,8 @@
 #define BACKLOG 512
 #define ACCEPT_AT_ONCE 64
 #define ACCEPT_PAUSE_US 100000 /* after the kernel had no descriptor for us */
+#define MAX_TURNED 64          /* connections turned away that are still open */
+#define MAX_UNREAD (64 * 1024) /* bytes of a request that nobody reads */
 
 /* A bound socket, or -1 with errno. */
 static int
@@ -224,6 +226,81 @@ make_place(DtmHttpd *httpd)
 	return true;
 }
 
+/* Read what is there and forget it; false when there is an end to it. */
+static bool
+skim(int fd)
+{
+	char bytes[4096];
+
+	for (size_t total = 0; total < MAX_UNREAD; total += sizeof(bytes))
+	{
+		ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+		if (n <= 0)
+			return n < 0 && (errno == EAGAIN || errno == EINTR);
+	}
+	return false;
+}
+
+static void
+end_turned(DtmHttpdTurned *turned)
+{
+	dtm_loop_forget(turned->httpd->loop, turned->fd);
+	close(turned->fd);
+	dtm_list_remove(&turned->link);
+	turned->httpd->n_turned--;
+	free(turned);
+}
+
+static void
+on_turned(void *context, int fd, uint32_t events)
+{
+	(void) events;
+	if (!skim(fd))
+		end_turned(context);
+}
+
+void
+dtm_httpd_close_turned(DtmHttpd *httpd, int64_t until_us)
+{
+	while (!dtm_list_is_empty(&httpd->turned))
+	{
+		DtmHttpdTurned *turned = dtm_list_entry(httpd->turned.next, DtmHttpdTurned, link);
+
+		if (turned->since_us > until_us)
+			break;
+		end_turned(turned);
+	}
+}
+
+/*
+ * There is no place.  A socket that is closed with bytes unread resets the
+ * connection, and the client may never see our answer; so some are kept open
+ * until the client closes, or a second.
+ */
+static void
+turn_away(DtmHttpd *httpd, int fd)
+{
+	DtmHttpdTurned *turned =
+		httpd->n_turned < MAX_TURNED ? calloc(1, sizeof(DtmHttpdTurned)) : NULL;
+
+	httpd->n_refused++;
+	dtm_httpd_send_raw(fd, 503, httpd->limits.retry_after_s);
+	(void) shutdown(fd, SHUT_WR);
+	if (turned == NULL || !skim(fd) ||
+		dtm_loop_watch(httpd->loop, fd, EPOLLIN, on_turned, turned) != DTM_OK)
+	{
+		close(fd);
+		free(turned);
+		return;
+	}
+	turned->httpd = httpd;
+	turned->fd = fd;
+	turned->since_us = dtm_httpd_now_us();
+	dtm_list_push_tail(&httpd->turned, &turned->link);
+	httpd->n_turned++;
+}
+
 static void
 take_connection(DtmHttpd *httpd, int fd, const struct sockaddr_storage *peer, socklen_t len)
 {
@@ -238,9 +315,7 @@ take_connection(DtmHttpd *httpd, int fd, const struct sockaddr_storage *peer, so
 	}
 	if (connection == NULL || address_is_full(httpd, connection) || !make_place(httpd))
 	{
-		httpd->n_refused++;
-		dtm_httpd_send_raw(fd, 503, httpd->limits.retry_after_s);
-		close(fd);
+		turn_away(httpd, fd);
 		free(connection);
 		return;
 	}

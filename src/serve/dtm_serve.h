@@ -70,6 +70,11 @@ extern void dtm_serve_workflow(DtmServeCall *call);
 extern void dtm_serve_topic(DtmServeCall *call);
 extern void dtm_serve_read(DtmServeCall *call);
 
+/* ---- dtm_serve_read.c ---- */
+
+/* Answer with a workflow of the request's own role, and its progresses; false: not there, or damaged. */
+extern bool dtm_serve_show_workflow(DtmServeCall *call, const char *gid);
+
 /* ---- dtm_serve_metrics.c ---- */
 
 /* A request of that route was answered with this HTTP status, so long after it had come. */

@@ -214,6 +214,23 @@ query(DtmServeCall *call)
 	}
 }
 
+bool
+dtm_serve_show_workflow(DtmServeCall *call, const char *gid)
+{
+	DtmApiBranchRow *progresses = NULL;
+	DtmApiTransRow row;
+	DtmListed listed;
+	DtmTrans trans;
+	int n;
+
+	if (!dtm_store_list_one(gid, &listed) || !unpack(&listed, true, &trans))
+		return false;
+	fill(call, &listed, &trans, &row);
+	n = dtm_face_branches(&trans, listed.id, row.gid, &progresses);
+	dtm_api_show_workflow(&row, progresses, n, &call->arena, &call->answer);
+	return true;
+}
+
 /* ---- all ---- */
 
 /* What is looked for, and what was found. */
@@ -264,7 +281,7 @@ is_wanted(Page *page, const DtmListId *id)
 		(page->status == DTM_STATUS_NONE || id->status == page->status) &&
 		(page->type == 0 || id->type == page->type) &&
 		(list->from == 0 || id->created_at >= list->from) &&
-		(list->until == 0 || id->created_at < list->until + USECS_PER_SEC);
+		(list->until == 0 || id->created_at <= list->until);
 }
 
 /* Many such requests at once must not stop the loop for long. */

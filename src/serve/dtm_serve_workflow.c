@@ -77,48 +77,12 @@ is_ours(DtmServeCall *call, const DtmFound *found, DtmTrans *trans)
 
 /* ---- prepareWorkflow ---- */
 
-/* The base64 text that the client gave; "" when there is none. */
-static DtmText
-result_text(const Jsonb *result)
-{
-	JsonbValue value;
-
-	if (result == NULL || !JB_ROOT_IS_SCALAR(result) ||
-		!JsonbExtractScalar(unconstify(JsonbContainer *, &result->root), &value) ||
-		value.type != jbvString)
-		return no_text;
-	return (DtmText){value.val.string.val, (uint32_t) value.val.string.len};
-}
-
-/* How far it is: the client goes on behind the last of these. */
+/* How far it is: the client goes on behind what is there. */
 static void
-show(DtmServeCall *call, int64 id, const DtmTrans *trans, const Jsonb *result)
+show(DtmServeCall *call)
 {
-	DtmText gid = call->api.trans.gid;
-	DtmApiBranchRow *progresses = palloc(sizeof(DtmApiBranchRow) * Max(trans->n_branches, 1));
-	DtmApiTransRow row;
-	int n = 0;
-
-	dtm_api_trans_row(trans, &row);
-	row.id = id;
-	row.gid = gid;
-	row.create_time = row.update_time = trans->created_at;
-	for (int i = 0; i < trans->n_branches; i++)
-	{
-		DtmApiBranchRow rows[DTM_ROLES];
-
-		/* a memo has but one op */
-		if (dtm_api_branch_rows(trans, (uint16_t) i, id + i, rows) != 1)
-			continue;
-		rows[0].gid = gid;
-		rows[0].create_time = rows[0].update_time = rows[0].finish_time;
-		row.update_time = Max(row.update_time, rows[0].finish_time);
-		rows[0].finish_time = 0;
-		progresses[n++] = rows[0];
-	}
-	if (trans->status == DTM_STATUS_SUCCEED)
-		row.result = result_text(result);
-	dtm_api_show_workflow(&row, progresses, n, &call->arena, &call->answer);
+	if (!dtm_serve_show_workflow(call, dtm_serve_cstring(call->api.trans.gid)))
+		say(call, DTM_API_BUSY, "the workflow cannot be read now; try again");
 }
 
 /* It is there already, in whatever status. */
@@ -130,7 +94,7 @@ tell(DtmServeCall *call, const DtmFound *found)
 	if (!is_ours(call, found, &trans))
 		return;
 	if (call->api.route == DTM_API_PREPARE_WORKFLOW)
-		show(call, found->id, &trans, found->result);
+		show(call);
 	else if (found->status == DTM_STATUS_PREPARED)
 		succeed(call);
 	else
@@ -143,7 +107,6 @@ begin(DtmServeCall *call)
 {
 	DtmSpecBuilder *builder = call->api.trans.builder;
 	DtmSqlInsert insert;
-	DtmTrans trans;
 
 	memset(&insert, 0, sizeof(insert));
 	insert.gid = dtm_serve_cstring(call->api.trans.gid);
@@ -160,16 +123,10 @@ begin(DtmServeCall *call)
 	if (!dtm_sql_insert(&insert))
 		return false;
 	call->wrote = true;
-	if (call->api.route != DTM_API_PREPARE_WORKFLOW)
-	{
+	if (call->api.route == DTM_API_PREPARE_WORKFLOW)
+		show(call);
+	else
 		succeed(call);
-		return true;
-	}
-	memset(&trans, 0, sizeof(trans));
-	trans.created_at = GetCurrentTimestamp();
-	if (dtm_spec_unpack(insert.spec, insert.spec_len, &call->arena, &trans) != DTM_OK)
-		elog(ERROR, "the packed workflow cannot be read back");
-	show(call, insert.id, &trans, NULL);
 	return true;
 }
 

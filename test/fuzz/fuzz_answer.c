@@ -8,6 +8,7 @@
  */
 #include "dtm_answer.h"
 #include "dtm_fuzz.h"
+#include "dtm_rpc.h"
 
 /* Printable UTF-8, known by another way than the one that is tested. */
 static void
@@ -56,6 +57,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		HOLDS(outcome == DTM_OUTCOME_FAILURE);
 	else
 		HOLDS(outcome == (status == 200 ? DTM_OUTCOME_SUCCESS : DTM_OUTCOME_ERROR));
+
+	/* JSON-RPC: HTTP decides first */
+	if (room > 0)
+	{
+		DtmOutcome rpc = dtm_rpc_meaning(status, body, size, buffer, room);
+
+		HOLDS(rpc == outcome || outcome == DTM_OUTCOME_SUCCESS);
+		HOLDS(rpc != DTM_OUTCOME_SUCCESS || buffer[0] == '\0');
+		check_text(buffer, strlen(buffer), room);
+	}
 
 	len = dtm_answer_reason(status, body, size, buffer, room);
 	if (room == 0)

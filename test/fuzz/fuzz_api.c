@@ -11,6 +11,7 @@
 
 #include "dtm_api.h"
 #include "dtm_fuzz.h"
+#include "dtm_rpc.h"
 #include "dtm_spec_fuzz.h"
 
 static FuzzArena fuzz;
@@ -39,6 +40,42 @@ check_word(DtmText word)
 {
 	for (uint32_t i = 0; i < word.len; i++)
 		HOLDS((unsigned char) word.data[i] >= 0x20);
+}
+
+/* What such a call sends is JSON, with each member once. */
+static void
+check_rpc(const DtmTrans *trans, const DtmBranch *branch)
+{
+	for (int role = 0; role < DTM_ROLES; role++)
+	{
+		DtmRpcCall call = {.id = "abcdefghijkmnopqrstuvw",
+						   .url = branch->url[role],
+						   .payload = branch->payload,
+						   .gid = {"g", 1},
+						   .trans_type = "saga",
+						   .branch_id = branch->branch_id,
+						   .op = "action"};
+		const char *problem;
+		DtmText body;
+		json_t *parsed;
+		json_t *params;
+
+		if (!dtm_rpc_applies(trans->flags, branch->url[role]))
+			continue;
+		HOLDS(dtm_rpc_payload_check(branch->payload) == NULL);
+		problem = dtm_rpc_body(&call, &fuzz.arena, &body);
+		if (problem != NULL)
+		{
+			HOLDS(strstr(problem, "control character") != NULL);
+			continue;
+		}
+		parsed = json_loadb(body.data, body.len, JSON_ALLOW_NUL, NULL);
+		HOLDS(json_object_size(parsed) == 4);
+		params = json_object_get(parsed, "params");
+		HOLDS(strcmp(json_string_value(json_object_get(params, "gid")), "g") == 0);
+		HOLDS(strcmp(json_string_value(json_object_get(params, "op")), "action") == 0);
+		json_decref(parsed);
+	}
 }
 
 /* The JSON texts in the rows of what was stored. */
@@ -82,6 +119,7 @@ check_trans(const DtmApiCall *call)
 		DtmApiBranchRow rows[DTM_ROLES];
 
 		HOLDS(dtm_api_branch_rows(&stored, (uint16_t) i, 1, rows) <= DTM_ROLES);
+		check_rpc(&stored, &stored.branches[i]);
 	}
 }
 

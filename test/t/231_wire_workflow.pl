@@ -91,6 +91,8 @@ is($answer->{status}, 200, 'prepareWorkflow');
 my $trans = decoded($answer)->{transaction};
 is_deeply([ @$trans{qw(gid trans_type status protocol)} ], [qw(begin workflow prepared http)], 'shows what it has begun');
 is($trans->{query_prepared}, $service->url('/resume'), 'with its callback');
+is($trans->{custom_data}, '{"data":"eyJhbW91bnQiOjMwfQ==","name":"transfer"}', 'name and input');
+is($trans->{next_cron_interval}, 3600, 'and interval');
 ok(!exists $trans->{result} && !exists $trans->{rollback_reason}, 'and neither result nor reason');
 is_deeply(decoded($answer)->{progresses}, [], 'without progresses');
 is(progresses(prepare('begin', name => 'other', callback => '')), '', 'again, whatever it says: the same');
@@ -128,6 +130,7 @@ is(data_of($answer, 0), Encode::encode('UTF-8', $bytes), 'with their bytes');
 is(data_of($answer, 2), "no stock\n\x{0}\x{1}\"\\", 'all of them');
 ok(!exists decoded($answer)->{progresses}[1]{bin_data}, 'nothing where there were none');
 my @ids = map { $_->{id} } @{ decoded($answer)->{progresses} };
+is_deeply($wire->query('begin')->{branches}, decoded($answer)->{progresses}, 'query shows the same as branches');
 is(scalar(grep { $ids[$_] > $ids[ $_ - 1 ] } 1 .. $#ids), 3, 'ids grow');
 
 # many at once: each once, and all of them

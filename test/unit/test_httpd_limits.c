@@ -431,6 +431,63 @@ test_garbage(void)
 	dtm_httpd_close(httpd);
 }
 
+/* Who is turned away can read why, also when he has begun to write; and not for ever. */
+static void
+test_turned_away(void)
+{
+	DtmHttpdLimits limits = httpd_limits();
+	DtmHttpd *httpd;
+	DtmHttpdRequest *request;
+	int holder;
+	int fds[70];
+	int64_t began;
+
+	limits.max_connections = 1;
+	httpd = httpd_open(&limits);
+	holder = dial(httpd);
+	CHECK(say(httpd, holder, GET));
+	request = take(httpd);
+	for (int i = 0; i < 3; i++)
+	{
+		/* the request is there before the answer, or comes after it, or never */
+		fds[i] = dial(httpd);
+		if (i == 0)
+			CHECK_INT(send(fds[i], GET, strlen(GET), 0), strlen(GET));
+		for (int k = 0; k < 5; k++)
+			turn(httpd, 5);
+		if (i == 1)
+			CHECK_INT(send(fds[i], GET, strlen(GET), 0), strlen(GET));
+		for (int k = 0; k < 5; k++)
+			turn(httpd, 5);
+		CHECK(begins(hear(httpd, fds[i], NULL), "HTTP/1.1 503 "));
+		CHECK(dtm_httpd_timeout_ms(httpd) >= 0);
+	}
+	CHECK_INT(dtm_httpd_counts(httpd).refused, 3);
+
+	/* one who stays is left after a second */
+	began = peer_now_ms();
+	while (dtm_httpd_timeout_ms(httpd) >= 0 && peer_now_ms() < began + PATIENCE_MS)
+		turn(httpd, 1000);
+	CHECK(dtm_httpd_timeout_ms(httpd) < 0);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+
+	/* there is an end to that as well: more are closed at once, the others with the server */
+	for (int i = 0; i < 70; i++)
+		fds[i] = dial(httpd);
+	for (int k = 0; k < 5; k++)
+		turn(httpd, 5);
+	CHECK_INT(dtm_httpd_counts(httpd).refused, 73);
+	for (int i = 0; i < 70; i++)
+		CHECK(begins(hear(httpd, fds[i], "\r\n\r\n"), "HTTP/1.1 503 "));
+	reply(httpd, request, "held");
+	CHECK_HEARD(httpd, holder, "held");
+	dtm_httpd_close(httpd);
+	close(holder);
+	for (int i = 0; i < 70; i++)
+		close(fds[i]);
+}
+
 /* Where does it end?  What follows must not be taken for a request. */
 static void
 test_ambiguous(void)
@@ -595,6 +652,7 @@ main(void)
 	test_connections();
 	test_slow();
 	test_garbage();
+	test_turned_away();
 	test_ambiguous();
 	test_descriptors();
 	test_many();
