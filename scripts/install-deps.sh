@@ -24,7 +24,7 @@ is_installed() {
 
 packages=(make gcc libc6-dev clang clang-format libclang-rt-dev pkg-config binutils util-linux
 	libcurl4-openssl-dev libjansson-dev libmicrohttpd-dev
-	perl libipc-run-perl python3 python3-psycopg2 curl openssl)
+	perl libipc-run-perl python3 python3-psycopg2 curl openssl ca-certificates)
 
 # The tests start an nginx of their own, as themselves: the machine's stays as it is.
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx)
