@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -257,6 +258,18 @@ submit_again(DtmServeCall *call, DtmFound *found)
 		succeed(call);
 }
 
+/*
+ * Nothing is changed, but what is there is acknowledged once more: perhaps it
+ * is of a session that did not wait for its commit to reach the disk.
+ */
+static void
+make_sure(DtmServeCall *call)
+{
+	(void) GetTopTransactionId();
+	ForceSyncCommit();
+	call->wrote = true;
+}
+
 static void
 begin(DtmServeCall *call, bool submit)
 {
@@ -295,7 +308,10 @@ begin(DtmServeCall *call, bool submit)
 			refuse(call, DTM_API_CANNOT_SUBMIT, gid, found.type, found.status);
 	}
 	else if (found.status == DTM_STATUS_PREPARED)
+	{
+		make_sure(call);
 		succeed(call);
+	}
 	else
 		refuse(call, DTM_API_CANNOT_PREPARE, gid, found.type, found.status);
 }
