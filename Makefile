@@ -132,7 +132,7 @@ $(BUILD)/unit/test_%: $(BUILD)/san/test/unit/test_%.o $(SAN_LIB_OBJS)
 
 .PHONY: unit unit-build
 .SECONDARY:
-unit-build: $(UNIT_BINS)
+unit-build: $(UNIT_BINS) $(BUILD)/san/httpd_server
 
 unit: unit-build
 	@HISTORIES=$(HISTORIES) HISTORIES_SANITIZED=$(HISTORIES_SANITIZED) \

@@ -99,7 +99,11 @@ finish() {
 	exit 1
 }
 
-"$TOP/scripts/install-deps.sh"
+if wanted interop; then
+	"$TOP/scripts/install-deps.sh" --with-sdks
+else
+	"$TOP/scripts/install-deps.sh"
+fi
 workdir_begin
 trap cleanup EXIT
 trap 'exit 130' INT TERM

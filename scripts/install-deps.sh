@@ -3,6 +3,8 @@
 # Install what is needed to build, test and demonstrate dtm_pg on Debian or
 # Ubuntu.  Silent, and without touching the network, when all of it is there.
 #
+# --with-sdks: also the languages in which DTM's SDKs are tried (test/interop).
+#
 # PostgreSQL is taken in the version that pg_config reports, else in the one
 # that the distribution offers.  PG_CONFIG names another pg_config.
 #
@@ -22,10 +24,26 @@ is_installed() {
 
 packages=(make gcc libc6-dev clang clang-format libclang-rt-dev pkg-config binutils util-linux
 	libcurl4-openssl-dev libjansson-dev libmicrohttpd-dev
-	perl libipc-run-perl python3 python3-psycopg2 curl openssl)
+	perl libipc-run-perl python3 python3-psycopg2 curl openssl ca-certificates)
 
 # The tests start an nginx of their own, as themselves: the machine's stays as it is.
 [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx)
+
+# Languages are taken as they are there, where the tests look: not in the
+# caller's home, which others may not read.
+there() {
+	PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin command -v "$1" >/dev/null
+}
+if [ "${1:-}" = --with-sdks ]; then
+	there go || packages+=(golang-go)
+	there javac || packages+=(default-jdk-headless)
+	there mvn || packages+=(maven)
+	there node || packages+=(nodejs)
+	there npm || packages+=(npm)
+	if [ ! -x /usr/bin/python3 ] || ! /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null; then
+		packages+=(python3-venv)
+	fi
+fi
 
 # A server that somebody put there by hand is left alone.
 pg_config=${PG_CONFIG:-pg_config}

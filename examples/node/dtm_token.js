@@ -4,7 +4,8 @@
  * anything of the SDK is made.
  */
 module.exports = function useToken(axios, dtm, token) {
-  const { adapter } = axios.defaults;
+  const given = axios.defaults.adapter;
+  const adapter = typeof given === 'function' ? given : axios.getAdapter(given);
 
   axios.defaults.adapter = (config) => {
     const url = config.url.startsWith('http') ? config.url : (config.baseURL || '') + config.url;

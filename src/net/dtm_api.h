@@ -109,7 +109,7 @@ typedef struct DtmApiList
 	DtmText status;     /* "" = any; may be a word that no transaction has */
 	DtmText trans_type; /* likewise */
 	DtmTime from;       /* created then or later, whole seconds; 0 = no bound */
-	DtmTime until;      /* created in that second or earlier; 0 = no bound */
+	DtmTime until;      /* created then or earlier, the end of a second; 0 = no bound */
 	DtmText cat;        /* "" = any */
 	DtmText key;        /* "" = any */
 } DtmApiList;

@@ -502,7 +502,8 @@ read_rpc(Reading *reading, json_t *request)
 		return true;
 	if (params != NULL && !json_is_null(params) && !json_is_object(params))
 		return REFUSE(reading, "\"params\" must be an object");
-	none = json_is_object(params) ? json_incref(params) : json_object();
+	/* not by jansson's json_object(): in a server that name is PostgreSQL's own function */
+	none = json_is_object(params) ? json_incref(params) : dtm_json_load("{}", 2, NULL, 0);
 	if (none == NULL)
 		return REFUSE(reading, "out of memory");
 	ok = call->route == DTM_API_REGISTER_BRANCH ? read_branch(reading, none)

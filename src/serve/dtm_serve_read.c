@@ -281,7 +281,7 @@ is_wanted(Page *page, const DtmListId *id)
 		(page->status == DTM_STATUS_NONE || id->status == page->status) &&
 		(page->type == 0 || id->type == page->type) &&
 		(list->from == 0 || id->created_at >= list->from) &&
-		(list->until == 0 || id->created_at < list->until + USECS_PER_SEC);
+		(list->until == 0 || id->created_at <= list->until);
 }
 
 /* Many such requests at once must not stop the loop for long. */

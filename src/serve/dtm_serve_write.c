@@ -153,6 +153,7 @@ store_new(DtmServeCall *call, DtmStatus status)
 		return true;
 	if (asked->wait_result)
 		asked->flags |= DTM_FLAG_WAIT_RESULT;
+	asked->flags |= DTM_FLAG_DOUBLE_FIRST;
 	dtm_spec_set_flags(builder, asked->flags);
 	(void) dtm_spec_derive_retry_interval(builder, dtm_retry_interval);
 	dtm_sql_check_targets(builder);

@@ -110,7 +110,7 @@ do_request(DtmHttpdRequest *request)
 				dtm_api_show_query(NULL, NULL, 0, &memory.arena, &answer);
 				break;
 			case DTM_API_ALL:
-				dtm_api_show_all(&call.list, NULL, 0, &memory.arena, &answer);
+				dtm_api_show_all(&call.list, NULL, 0, 0, &memory.arena, &answer);
 				break;
 			default:
 				if (call.trans.builder != NULL &&

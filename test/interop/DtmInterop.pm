@@ -260,6 +260,10 @@ use Time::HiRes qw(time usleep);
 my %running;
 my $number = 0;
 
+# A test that is told to stop ends what it has started: without a handler no
+# END block would run.
+$SIG{$_} //= sub { exit 143 } for qw(INT TERM HUP);
+
 sub start
 {
 	my ($class, $name, $command, %opts) = @_;
@@ -274,6 +278,7 @@ sub start
 		# a group of its own, so that what it starts ends with it
 		POSIX::setpgid(0, 0);
 		%running = ();
+		$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP);
 		chdir $opts{dir} or POSIX::_exit(126) if $opts{dir};
 		%ENV = (%ENV, %{ $opts{env} // {} });
 		open STDIN, '<', '/dev/null';

@@ -24,6 +24,7 @@ use JSON::PP;
 use Test::More;
 
 my $here = abs_path(dirname(__FILE__));
+my @built;
 
 # The program, built from what go.mod names.  Downloads and what the compiler
 # made of them are kept for the next time.
@@ -40,6 +41,7 @@ sub build
 		missing => 'the Go modules of go.mod');
 	run_step('build of the Go program', [ $go, 'build', '-o', $program, '.' ], %opts);
 	die "there is nothing to test with\n" unless -x $program;
+	push @built, $program;
 	return $program;
 }
 
@@ -222,5 +224,7 @@ sub is_quiet
 		'none', 'no global transaction is left');
 	return;
 }
+
+END { unlink @built; }
 
 1;

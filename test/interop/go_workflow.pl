@@ -18,7 +18,9 @@ use JSON::PP;
 use MIME::Base64;
 use Test::More;
 
-my $shop = GoShop->new('go_workflow', conf => "dtm.request_timeout = '20s'");
+# On a busy machine, too, a workflow is to reach its end or its stop before it is
+# resumed: then its steps are called once.
+my $shop = GoShop->new('go_workflow', conf => "dtm.request_timeout = '20s'\ndtm.retry_interval = '3s'");
 my $node = $shop->node;
 my $held = build_dir('go') . "/held.$$";
 # who takes part, and who runs the workflows: only the second one is killed

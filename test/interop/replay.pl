@@ -4,8 +4,8 @@
 #		Requests of SDKs that do not run here, sent as those send them: C#,
 #		PHP (both), Ruby, and Node's.
 #
-# Each file of replay/ is one request to the byte, derived from the SDK's
-# source, and what the SDK needs in the answer: a status, and members of the
+# Each file of replay/ is one request, derived from the SDK's source as its
+# serialiser writes it, and what the SDK needs in the answer: a status, and members of the
 # JSON object (further ones may be there).  In it @gid@, @branch@ and @busi@
 # (host:port of the service that is called) are put in.  A value of the answer
 # may be "<string>", "<int32>", "<time>", "<array>", "<any>", "<absent>" or
@@ -28,7 +28,8 @@ use JSON::PP;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = interop_node();
+# calls that take long on a busy machine must not be made twice
+my $node = interop_node(conf => "dtm.request_timeout = '20s'");
 my $dtm = dtm_address($node);
 my $service = start_service();
 my $busi = $service->url('');

@@ -375,12 +375,22 @@ $service->script('/rpc-no', { then => { status => 409, body => 'no money' } });
 is_rpc($wire->rpc(submit => { gid => $wire->gid('rpc'), trans_type => 'saga', steps($service, 'rpc-no'), wait_result => $true }),
 	-32901, qr/no money FAILURE$/, 'rpc submit of one that fails');
 
+# params that are none, or not an object
+for my $params ('', ',"params":null', ',"params":[]', ',"params":[{"gid":"x","trans_type":"tcc"}]', ',"params":"x"', ',"params":7', ',"params":{}')
+{
+	is_rpc($wire->request('POST', '/api/json-rpc', qq({"jsonrpc":"2.0","id":"no-use","method":"$_"$params})), -32603, qr/./, "rpc $_ with '$params'")
+	  for qw(prepare submit abort registerBranch);
+	is_rpc($wire->request('POST', '/api/json-rpc', qq({"jsonrpc":"2.0","id":"no-use","method":"newGid"$params})), undef, undef, "rpc newGid with '$params'");
+}
+
 # a gid over JSON-RPC keeps its characters
 is_rpc($wire->rpc(prepare => { gid => 'semi;colon', trans_type => 'tcc' }), undef, undef, 'rpc: ; in a gid');
 is($wire->status('semi;colon'), 'prepared', 'rpc: ; is kept');
 
 for my $case ([ '{', 400, -32700, qr/^Parse json error: / ],
 	[ '', 400, -32700, qr/^Parse json error: / ],
+	[ '[]', undef, -32700, qr/^Parse json error: / ],
+	[ '"x"', undef, -32700, qr/^Parse json error: / ],
 	[ '{"jsonrpc":"2.0","id":7,"method":"newGid","params":{}}', undef, -32700, qr/^Parse json error: / ],
 	[ '{"jsonrpc":"2.0","id":"","method":"newGid","params":{}}', 200, -32600, qr/^Bad json request: / ],
 	[ '{"jsonrpc":"2.0","method":"newGid","params":{}}', 200, -32600, qr/^Bad json request: / ],

@@ -394,4 +394,20 @@ is_success($wire->post(prepare => { gid => $wire->gid('still'), trans_type => 't
 $service->open_gate('gone');
 $wire->wait_status($gid, 'succeed');
 
+# What comes behind it on the same connection is answered after it.
+$service->script('/behind', { answers => [ { gate => 'behind' } ] });
+$gid = $wire->gid('behind');
+my $body = encode_json({ gid => $gid, trans_type => 'saga', wait_result => $true, steps($service, qw(behind)) });
+my $pipe = $wire->raw("POST /api/dtmsvr/submit HTTP/1.1\r\nHost: x\r\nContent-Length: " . length($body) . "\r\n\r\n$body"
+	  . "GET /api/ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+$service->wait_calls(1, gid => $gid);
+$service->open_gate('behind');
+like($wire->finish($pipe)->{content}, qr/^\{"dtm_result":"SUCCESS"\}HTTP.*\{"msg":"pong"\}$/s, 'pipelined behind a request that waits');
+
+# A payload of almost a megabyte.
+$gid = $wire->gid('large');
+my $large = '"' . 'x' x 900_000 . '"';
+is_success(submit_wait(gid => $gid, steps => [ step($service, 'large') ], payloads => [$large]), 'a large payload');
+is(length(($service->calls(gid => $gid))[0]{body}), length $large, 'is sent whole');
+
 done_testing();

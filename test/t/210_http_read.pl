@@ -127,14 +127,17 @@ is(gids(all(transType => 'msg')), 'msg', 'by type');
 is(gids(all(transType => 'msg', status => 'succeed')), '', 'by both');
 is_answer($wire->get('all', status => 'lost'), 200, '{"next_position":"","transactions":[]}', 'a status that nothing has');
 is_answer($wire->get('all', transType => 'lost'), 200, '{"next_position":"","transactions":[]}', 'likewise a type');
-my $created = sql(q{SELECT (extract(epoch FROM created_at) * 1000)::bigint FROM dtm.transactions WHERE gid = 'msg'});
-my $expected = sql(qq{SELECT string_agg(gid, ' ' ORDER BY id DESC) FROM dtm.trans_global
-	JOIN dtm.transactions USING (gid) WHERE date_trunc('second', created_at) >= date_trunc('second', to_timestamp($created / 1000.0))});
-is(gids(all(createTimeStart => $created)), $expected, 'created then or later, by whole seconds');
-$expected = sql(qq{SELECT string_agg(gid, ' ' ORDER BY id DESC) FROM dtm.trans_global
-	JOIN dtm.transactions USING (gid) WHERE date_trunc('second', created_at) <= date_trunc('second', to_timestamp($created / 1000.0))});
-is(gids(all(createTimeEnd => $created)), $expected, 'then or earlier');
-is(gids(all(createTimeEnd => $created - 3_600_000)), '', 'or long before');
+# three that are over, at the begin of a second, at its end, and at the begin of the next one
+sql(q{UPDATE dtm.trans SET created_at = date_trunc('second', now()) - interval '1 hour' + CASE gid WHEN 'wire' THEN interval '0'
+	WHEN 'refused' THEN interval '0.999999 s' ELSE interval '1 s' END WHERE gid IN ('wire', 'refused', 'by-sql')});
+my $created = sql(q{SELECT extract(epoch FROM create_time)::bigint * 1000 FROM dtm.trans_global WHERE gid = 'wire'});
+is(gids(all(createTimeStart => $created + 500)), 'long flow msg by-sql refused wire', 'created in that second or later');
+is(gids(all(createTimeStart => $created + 1000)), 'long flow msg by-sql', 'later');
+is(gids(all(createTimeEnd => $created + 1)), 'refused wire', 'in that second or earlier');
+is(gids(all(createTimeEnd => $created + 999)), 'refused wire', 'likewise');
+is(gids(all(createTimeStart => $created, createTimeEnd => $created)), 'refused wire', 'in that second');
+is(gids(all(createTimeEnd => $created + 1000)), 'by-sql refused wire', 'or in the next one');
+is(gids(all(createTimeEnd => $created - 1000)), '', 'or before');
 is(gids(all(createTimeStart => '', createTimeEnd => '', status => '', transType => '', limit => 10)), 'long flow msg by-sql refused wire', 'empty ones do not count');
 
 # ------------------------------------------------------ whose transactions

@@ -20,14 +20,14 @@ my %limits = (max_connections => 50, max_body => 65536, read_ms => 1000);
 # ours is not a make of the one that runs the tests
 delete @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS)};
 my $made = `make -s -C '$top' build/san/httpd_server 2>&1`;
-is($?, 0, 'the server is built') or BAIL_OUT("make: $made");
+is($?, 0, 'the server is built') or die "make: $made";
 
 # memory that was freed is kept for a while: a little, to see that the rest does not grow
 $ENV{ASAN_OPTIONS} = 'quarantine_size_mb=1:detect_leaks=1:exitcode=99';
 my $log = "$top/build/san/httpd_server.log";
 my $pid = open(my $out, '-|', "exec '$program' $limits{max_connections} $limits{max_body} $limits{read_ms} 2>'$log'")
   or die "could not start $program: $!";
-my ($port) = (<$out> // '') =~ /^port (\d+)$/ or BAIL_OUT("$program did not start");
+my ($port) = (<$out> // '') =~ /^port (\d+)$/ or die "$program did not start";
 my $attack = DtmAttack->new(port => $port, %limits);
 
 $attack->all;

@@ -2,8 +2,8 @@
  * A stand-in for DTM's SDK for Node, "dtmcli", which its registry does not have (any more).
  *
  * Our own words for the same requests: the members, their order and the routes are those of
- * dtmcli 0.0.12, and so is what is made of an answer.  axios sends them, as there.  Only what
- * client.js needs is here.
+ * dtmcli 0.0.10, the last one whose sources we have seen, and so is what is made of an answer.
+ * axios sends them, as there.  Only what client.js needs is here.
  */
 const axios = require('axios');
 
