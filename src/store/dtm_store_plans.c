@@ -190,7 +190,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		2, {INT8OID, BYTEAOID}
 	},
 	[PLAN_LATER] = {
-		"SELECT w.id FROM dtm.timer AS w"
+		"SELECT t.gid FROM dtm.timer AS w"
 		" JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) w.id"
 		" JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) w.id"
 		" WHERE w.due_at OPERATOR(pg_catalog.>) $1"
