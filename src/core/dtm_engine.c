@@ -363,8 +363,10 @@ back_off(DtmRun *run, const DtmEvent *event, DtmOpState *op)
 		uint64_t seed = params->jitter_seed ^ ((uint64_t) event->branch << 48) ^
 			((uint64_t) event->role << 40) ^ op->attempts;
 
+		uint32_t doublings = op->failures + (run->trans->flags & DTM_FLAG_DOUBLE_FIRST ? 1 : 0);
+
 		op->failures++;
-		wait = dtm_backoff_ms(interval, params->retry_max_interval_ms, op->failures, seed);
+		wait = dtm_backoff_ms(interval, params->retry_max_interval_ms, doublings + 1, seed);
 	}
 	op->next_at = run->now + wait * US_PER_MS;
 }

@@ -75,6 +75,8 @@ typedef struct DtmCallRecord
 #define DTM_FLAG_WAIT_RESULT 0x08 /* DTM's wire: who submits or aborts waits for the first round */
 #define DTM_FLAG_JSON_RPC 0x10    /* DTM's wire: protocol json-rpc; see dtm_rpc.h */
 
+#define DTM_FLAG_DOUBLE_FIRST 0x20 /* DTM's wire: the first pause is two intervals long */
+
 typedef struct DtmTrans
 {
 	/* spec, immutable */

@@ -132,7 +132,11 @@ dtm_httpd_close(DtmHttpd *httpd)
 		return;
 	if (httpd->daemon != NULL)
 	{
-		/* libmicrohttpd takes it ill when a connection is still suspended */
+		/*
+		 * libmicrohttpd ends the process when a connection is still suspended.
+		 * What its last run reads must not become one: it is refused.
+		 */
+		httpd->limits.max_queue = 0;
 		dtm_httpd_drop_all(httpd);
 		(void) MHD_run(httpd->daemon);
 		MHD_stop_daemon(httpd->daemon);
@@ -318,6 +322,7 @@ dtm_httpd_counts(const DtmHttpd *httpd)
 							.queued = httpd->n_queued,
 							.waiting = httpd->n_given,
 							.bodies = httpd->bodies,
+							.answers = httpd->answers,
 							.requests = httpd->n_requests,
 							.refused = httpd->n_refused};
 }

@@ -25,7 +25,8 @@ typedef struct DtmHttpd DtmHttpd;
 
 /*
  * Bounds on what clients can make us hold.  Whatever happens, memory is at
- * most max_connections * (max_head + a little) + max_bodies + the answers.
+ * most max_connections * (max_head + a little) + max_bodies + max_answers +
+ * the short answers.
  * When a bound is reached the client is told, and nobody else notices.
  */
 typedef struct DtmHttpdLimits
@@ -33,6 +34,7 @@ typedef struct DtmHttpdLimits
 	size_t max_head;     /* bytes of request line and headers (431, 414); fixed by the open */
 	size_t max_body;     /* bytes of one body (413) */
 	size_t max_bodies;   /* bytes of all bodies that are held (503) */
+	size_t max_answers;  /* bytes of long answers that clients have not taken (503); 0 = any */
 	int max_connections; /* a new one takes the place of one that is idle, else 503 */
 	int max_address_connections; /* from one address (503); 0 = as many as there are */
 	int max_queue;               /* complete requests that nobody has fetched yet (503) */
@@ -77,6 +79,7 @@ typedef struct DtmHttpdCounts
 	int queued;       /* requests to be fetched */
 	int waiting;      /* requests fetched and not answered */
 	size_t bodies;    /* bytes held */
+	size_t answers;   /* bytes of answers that are not taken yet */
 	int64_t requests; /* since the open: queued */
 	int64_t refused;  /* since the open: 400, 408, 413, 503 of ours, and connections not taken */
 } DtmHttpdCounts;
@@ -133,7 +136,8 @@ extern DtmHttpdRequest *dtm_httpd_next_request(DtmHttpd *httpd);
 extern DtmHttpdRequest *dtm_httpd_next_gone(DtmHttpd *httpd);
 
 /*
- * Answer.  content_type NULL: none.  body is copied.  WWW-Authenticate goes
+ * Answer.  content_type NULL: none.  body is copied; a long one for which
+ * max_answers has no room becomes a 503.  WWW-Authenticate goes
  * with 401, Retry-After with 429 and 503.  When memory is short, DTM_NOMEM:
  * the connection is closed.  The request is no more, in either case.
  */

@@ -81,6 +81,7 @@ struct DtmHttpdEntry
 	int refuse;                    /* status to refuse it with when its body is over; 0 = none */
 	size_t body_size;              /* allocated */
 	size_t swallowed;              /* bytes of the body that were not kept */
+	size_t answer_size;            /* bytes, until the client has taken them */
 	struct MHD_Response *response; /* to be sent when libmicrohttpd asks again */
 	unsigned int status;
 	char method[DTM_HTTPD_METHOD_SIZE];
@@ -108,6 +109,7 @@ struct DtmHttpd
 	int n_queued;
 	int n_given;
 	size_t bodies;
+	size_t answers;
 	int64_t n_requests;
 	int64_t n_refused;
 	bool resumed; /* libmicrohttpd has work though nothing may be readable */

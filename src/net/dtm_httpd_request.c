@@ -26,7 +26,10 @@
 
 #define TOO_LARGE 413 /* its name differs from one libmicrohttpd to the next */
 #define FIRST_BODY 1024
+#define SHORT_ANSWER (64 * 1024)   /* is always given */
 #define SWALLOW_MORE (1024 * 1024) /* of a body that is too long, beyond its limit */
+
+static const char too_much[] = "the server has too much to do, try again later\n";
 
 static DtmHttpdConnection *
 connection_of(struct MHD_Connection *mhd)
@@ -317,7 +320,7 @@ make_response(const DtmHttpd *httpd, int status, const char *content_type, const
 static enum MHD_Result
 refuse(DtmHttpd *httpd, DtmHttpdEntry *entry, struct MHD_Connection *mhd, int status)
 {
-	const char *message = "the server has too much to do, try again later\n";
+	const char *message = too_much;
 	struct MHD_Response *response;
 	enum MHD_Result result;
 
@@ -447,6 +450,7 @@ dtm_httpd_on_completed(void *context, struct MHD_Connection *mhd, void **con_cls
 	connection = entry->connection;
 	release(httpd, entry);
 	forget_body(httpd, entry);
+	httpd->answers -= entry->answer_size;
 	if (entry->response != NULL)
 		MHD_destroy_response(entry->response);
 	free(entry->authorization);
@@ -499,6 +503,19 @@ dtm_httpd_answer(DtmHttpd *httpd, DtmHttpdRequest *request, int status, const ch
 	DtmHttpdEntry *entry = entry_of(request);
 	bool lost;
 
+	/* clients that ask for much and read nothing */
+	if (body_len > SHORT_ANSWER && httpd->limits.max_answers > 0 &&
+		(httpd->answers > httpd->limits.max_answers ||
+		 body_len > httpd->limits.max_answers - httpd->answers))
+	{
+		status = MHD_HTTP_SERVICE_UNAVAILABLE;
+		content_type = "text/plain; charset=utf-8";
+		body = too_much;
+		body_len = strlen(too_much);
+		httpd->n_refused++;
+	}
+	httpd->answers += body_len;
+	entry->answer_size = body_len;
 	entry->response = make_response(httpd, status, content_type, body, body_len);
 	entry->status = (unsigned int) status;
 	entry->dropped = entry->response == NULL;

@@ -30,6 +30,7 @@
 
 #define MAX_HEAD (16 * 1024)
 #define MIN_BODIES (32 * 1024 * 1024) /* bytes of all bodies held; at least four of the longest */
+#define MAX_ANSWERS (128 * 1024 * 1024)
 #define MAX_QUEUE 1000
 #define RETRY_AFTER_S 1
 #define LISTEN_AGAIN_MS 1000
@@ -55,6 +56,7 @@ limits(void)
 	l.max_head = MAX_HEAD;
 	l.max_body = (size_t) dtm_http_max_body * 1024;
 	l.max_bodies = Max((size_t) MIN_BODIES, 4 * l.max_body);
+	l.max_answers = MAX_ANSWERS;
 	l.max_connections = dtm_http_max_connections;
 	l.max_queue = MAX_QUEUE;
 	l.idle_ms = dtm_http_idle_timeout;
@@ -82,6 +84,7 @@ stop_listening(DtmCoordinator *c)
 	if (httpd == NULL)
 		return;
 	serve->httpd = NULL;
+	serve->n_left = 0;
 	dtm_loop_forget(serve->loop, dtm_httpd_fd(httpd));
 	dlist_foreach_modify(it, &serve->deferred)
 		dtm_serve_let_go(serve, dlist_container(DtmServeKept, node, it.cur));
@@ -252,21 +255,15 @@ forget_gone(DtmServe *serve)
 	}
 }
 
-/* Deferred ones that are due, then new ones. */
+/* Those that the last turn has left, then new ones. */
 static int
-gather(DtmServe *serve, TimestampTz now, DtmHttpdRequest **requests)
+gather(DtmServe *serve, DtmHttpdRequest **requests)
 {
-	int n = 0;
-	dlist_mutable_iter it;
+	int n = serve->n_left;
 	DtmHttpdRequest *request;
 
-	dlist_foreach_modify(it, &serve->deferred)
-	{
-		DtmServeKept *kept = dlist_container(DtmServeKept, node, it.cur);
-
-		if (n < DTM_SERVE_BATCH / 2 && kept->look_at <= now)
-			requests[n++] = kept->request;
-	}
+	memcpy(requests, serve->left, sizeof(DtmHttpdRequest *) * n);
+	serve->n_left = 0;
 	while (n < DTM_SERVE_BATCH && (request = dtm_httpd_next_request(serve->httpd)) != NULL)
 		requests[n++] = request;
 	return n;
@@ -327,6 +324,8 @@ serve_timeout_ms(DtmCoordinator *c)
 
 	if (serve->port == 0)
 		return -1;
+	if (serve->n_left > 0)
+		return 0;
 	if (serve->httpd == NULL)
 		at = Min(at, serve->try_at);
 	else
@@ -367,9 +366,11 @@ serve_turn(DtmCoordinator *c)
 	(void) dtm_loop_dispatch(serve->loop);
 	dtm_httpd_dispatch(serve->httpd);
 	forget_gone(serve);
-	n = gather(serve, now, requests);
+	n = gather(serve, requests);
 	if (n > 0)
 		dtm_serve_batch(c, requests, n);
+	if (serve->n_deferred > 0)
+		dtm_serve_deferred(c, now);
 	counts = dtm_httpd_counts(serve->httpd);
 	dtm_serve_publish(c, &counts);
 	if (serve->n_waiting > 0)

@@ -4,10 +4,12 @@
  *		The requests of a turn in one database transaction, answered after
  *		its commit.
  *
- * What is refused is an answer.  An ERROR undoes all of it, and each is done
- * again in a transaction of its own, so that only the one at fault gets the
- * message.  One that meets somebody's lock is tried again for a while:
- * waiting for it here would stop the loop.
+ * What is refused is an answer.  An ERROR undoes all of it: the one at fault
+ * is done alone and gets the message, the others once more together, so that
+ * nobody who sends such requests can take their common commit from others.
+ * One that meets somebody's lock is tried again for a while, alone: waiting
+ * for it here would stop the loop.  For the same reason a turn is short,
+ * whatever was asked for: what is left has the next one.
  *
  * Not here: the port (dtm_serve.c).  Runs in the coordinator.
  *
@@ -29,7 +31,10 @@
 
 #define DEFER_MS 50     /* after a lock, or while DDL has the extension */
 #define GIVE_UP_MS 5000 /* so long */
-#define SHORT_LOCK_TIMEOUT "20ms"
+#define LOCK_TIMEOUT "10ms"
+#define MAX_AT_FAULT 8       /* of one turn; with more all are done one by one */
+#define LONG_BATCH_US 100000 /* the loop drives the transactions, too */
+#define LONG_ALONE_US 50000
 
 static void
 say(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
@@ -170,6 +175,10 @@ defer(DtmCoordinator *c, DtmHttpdRequest *request)
 		kept->give_up_at = TimestampTzPlusMilliseconds(now, GIVE_UP_MS);
 	}
 	kept->look_at = TimestampTzPlusMilliseconds(now, DEFER_MS);
+
+	/* behind those that were not tried for want of time */
+	dlist_delete(&kept->node);
+	dlist_push_tail(&c->serve->deferred, &kept->node);
 	return now < kept->give_up_at;
 }
 
@@ -212,6 +221,16 @@ answer_error(DtmCoordinator *c, DtmServeCall *call, const ErrorData *error)
 	conclude(c, call);
 }
 
+/*
+ * A commit that waits for a standby ends without one when this process is told
+ * to end.  As sessions do then, we say nothing: nobody may take it for safe.
+ */
+static void
+check_acknowledged(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* One request in a transaction of its own. */
 static void
 do_alone(DtmCoordinator *c, DtmHttpdRequest *request)
@@ -250,6 +269,7 @@ do_alone(DtmCoordinator *c, DtmHttpdRequest *request)
 	}
 	if (error == NULL && begun)
 	{
+		check_acknowledged();
 		conclude(c, call);
 		return;
 	}
@@ -259,61 +279,89 @@ do_alone(DtmCoordinator *c, DtmHttpdRequest *request)
 							  : "the extension is being changed; try again");
 }
 
-/* An ERROR, or DDL: one by one. */
+/* For the next turn; they are the oldest there. */
+static void
+leave(DtmServe *serve, DtmHttpdRequest **requests, int n)
+{
+	Assert(serve->n_left + n <= DTM_SERVE_BATCH);
+	memcpy(serve->left + serve->n_left, requests, sizeof(DtmHttpdRequest *) * n);
+	serve->n_left += n;
+}
+
+static bool
+is_long(TimestampTz since, int64 us)
+{
+	return GetCurrentTimestamp() - since > us;
+}
+
 static void
 do_singly(DtmCoordinator *c, DtmHttpdRequest **requests, int n)
 {
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext single = AllocSetContextCreate(context, "dtm serve one", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext single =
+		AllocSetContextCreate(c->serve->batch_context, "dtm serve one", ALLOCSET_DEFAULT_SIZES);
+	TimestampTz since = GetCurrentTimestamp();
 
-	SetConfigOption("lock_timeout", SHORT_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	for (int i = 0; i < n; i++)
 	{
+		if (i > 0 && is_long(since, LONG_ALONE_US))
+		{
+			leave(c->serve, requests + i, n - i);
+			break;
+		}
 		MemoryContextSwitchTo(single);
 		do_alone(c, requests[i]);
 		MemoryContextReset(single);
 	}
-	MemoryContextSwitchTo(context);
-	SetConfigOption("lock_timeout", DTM_LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	MemoryContextSwitchTo(c->serve->batch_context);
 }
 
-/* All of them at once; false when there was an ERROR, and nothing is done. */
-static bool
-do_together(DtmCoordinator *c, DtmServeCall **calls, int n)
+/*
+ * As many of them as there is time for, at least one.  0: there was an ERROR,
+ * or DDL, and nothing is done; *at_fault is the one it came from, or -1.
+ */
+static int
+do_together(DtmCoordinator *c, DtmServeCall **calls, int n, int *at_fault)
 {
 	MemoryContext context = CurrentMemoryContext;
-	volatile bool ok = false;
+	TimestampTz since = GetCurrentTimestamp();
+	volatile int at = -1;
+	volatile int done = 0;
 
 	PG_TRY();
 	{
 		if (dtm_tick_begin(c))
 		{
 			bool wrote = false;
+			int i = 0;
 
 			MemoryContextSwitchTo(context);
-			for (int i = 0; i < n; i++)
+			while (i < n && (i == 0 || !is_long(since, LONG_BATCH_US)))
 			{
+				at = i;
 				do_request(calls[i]);
 				wrote = wrote || calls[i]->wrote;
+				i++;
 			}
+			at = -1;
 			dtm_tick_commit(c, wrote);
-			ok = true;
+			done = i;
 		}
 	}
 	PG_CATCH();
 	{
 		(void) dtm_tick_recover(c);
+		done = 0;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	return ok;
+	*at_fault = at;
+	return done;
 }
 
-void
-dtm_serve_batch(DtmCoordinator *c, DtmHttpdRequest **requests, int n)
+/* Read them into calls; those that are answered so are taken out. */
+static int
+read_all(DtmCoordinator *c, DtmHttpdRequest **requests, int n, DtmServeCall **calls)
 {
-	MemoryContext old = MemoryContextSwitchTo(c->serve->batch_context);
-	DtmServeCall **calls = palloc(sizeof(DtmServeCall *) * n);
 	int n_calls = 0;
 
 	for (int i = 0; i < n; i++)
@@ -321,21 +369,98 @@ dtm_serve_batch(DtmCoordinator *c, DtmHttpdRequest **requests, int n)
 		DtmServeCall *call = palloc(sizeof(DtmServeCall));
 
 		if (read_request(call, c, requests[i]))
+		{
+			requests[n_calls] = requests[i];
 			calls[n_calls++] = call;
+		}
 		else
 			conclude(c, call);
 	}
-	if (n_calls > 0 && do_together(c, calls, n_calls))
+	return n_calls;
+}
+
+/* Together, without those at fault: these are what is left in requests; returns their number. */
+static int
+do_most(DtmCoordinator *c, DtmHttpdRequest **requests, int n)
+{
+	DtmHttpdRequest *at_fault[MAX_AT_FAULT];
+	DtmServeCall **calls = palloc(sizeof(DtmServeCall *) * n);
+	TimestampTz since = GetCurrentTimestamp();
+	int n_at_fault = 0;
+
+	while ((n = read_all(c, requests, n, calls)) > 0)
 	{
-		for (int i = 0; i < n_calls; i++)
-			conclude(c, calls[i]);
+		int i;
+		int done = do_together(c, calls, n, &i);
+
+		for (int k = 0; k < done; k++)
+		{
+			check_acknowledged();
+			conclude(c, calls[k]);
+		}
+		if (done > 0)
+		{
+			leave(c->serve, requests + done, n - done);
+			n = 0;
+			break;
+		}
+		if (i < 0 || n_at_fault == MAX_AT_FAULT)
+			break;
+		at_fault[n_at_fault++] = requests[i];
+		memmove(requests + i, requests + i + 1, sizeof(DtmHttpdRequest *) * (n - i - 1));
+		n--;
+		if (is_long(since, LONG_BATCH_US))
+		{
+			leave(c->serve, requests, n);
+			n = 0;
+			break;
+		}
 	}
-	else if (n_calls > 0)
-	{
-		for (int i = 0; i < n_calls; i++)
-			requests[i] = calls[i]->request;
-		do_singly(c, requests, n_calls);
-	}
+	memcpy(requests + n, at_fault, sizeof(DtmHttpdRequest *) * n_at_fault);
+	return n + n_at_fault;
+}
+
+/* Nobody's lock is waited for as long as ticks do that. */
+static void
+set_lock_timeout(const char *timeout)
+{
+	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+dtm_serve_batch(DtmCoordinator *c, DtmHttpdRequest **requests, int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(c->serve->batch_context);
+
+	set_lock_timeout(LOCK_TIMEOUT);
+	n = do_most(c, requests, n);
+	do_singly(c, requests, n);
+	set_lock_timeout(DTM_LOCK_TIMEOUT);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(c->serve->batch_context);
+}
+
+void
+dtm_serve_deferred(DtmCoordinator *c, TimestampTz now)
+{
+	DtmServe *serve = c->serve;
+	MemoryContext old = MemoryContextSwitchTo(serve->batch_context);
+	TimestampTz since = GetCurrentTimestamp();
+	dlist_mutable_iter it;
+
+	set_lock_timeout(LOCK_TIMEOUT);
+	dlist_foreach_modify(it, &serve->deferred)
+	{
+		DtmServeKept *kept = dlist_container(DtmServeKept, node, it.cur);
+
+		if (kept->look_at > now)
+			continue;
+		do_alone(c, kept->request);
+		MemoryContextSwitchTo(serve->batch_context);
+		MemoryContextReset(serve->batch_context);
+		if (is_long(since, LONG_ALONE_US))
+			break;
+	}
+	set_lock_timeout(DTM_LOCK_TIMEOUT);
+	MemoryContextSwitchTo(old);
 }

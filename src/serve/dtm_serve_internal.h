@@ -13,6 +13,8 @@
 
 #include "dtm_loop.h"
 
+#define DTM_SERVE_BATCH 128 /* requests in one transaction */
+
 /* A request that is answered in a later turn. */
 typedef struct DtmServeKept
 {
@@ -50,6 +52,8 @@ struct DtmServe
 	dlist_head waiting;  /* DtmServeKept that wait for the first round */
 	int n_deferred;
 	int n_waiting;
+	DtmHttpdRequest *left[DTM_SERVE_BATCH]; /* taken in the last turn, which had no time for them */
+	int n_left;
 	TimestampTz next_look; /* the earliest look_at of both, or DT_NOEND */
 };
 
@@ -66,10 +70,11 @@ extern void dtm_serve_let_go(DtmServe *serve, DtmServeKept *kept);
 
 /* ---- dtm_serve_batch.c ---- */
 
-#define DTM_SERVE_BATCH 128 /* requests in one transaction */
-
-/* Do these, and answer, defer or keep each of them. */
+/* Do these, and answer, defer or keep each of them, or leave it for the next turn. */
 extern void dtm_serve_batch(DtmCoordinator *c, DtmHttpdRequest **requests, int n);
+
+/* Try those again that met a lock, as far as it is time and there is time. */
+extern void dtm_serve_deferred(DtmCoordinator *c, TimestampTz now);
 
 /* ---- dtm_serve_wait.c ---- */
 

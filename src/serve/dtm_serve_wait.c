@@ -37,9 +37,15 @@ next_look(DtmServeKept *kept, TimestampTz now)
 void
 dtm_serve_wait(DtmCoordinator *c, const DtmServeCall *call)
 {
-	DtmServeKept *kept =
-		dtm_serve_keep(c->serve, call->request, &c->serve->waiting, call->api.rpc_id);
+	DtmServeKept *kept;
 
+	/* nobody would tell us once more that its client has gone */
+	if (call->request->gone)
+	{
+		dtm_httpd_drop(c->serve->httpd, call->request);
+		return;
+	}
+	kept = dtm_serve_keep(c->serve, call->request, &c->serve->waiting, call->api.rpc_id);
 	kept->id = call->waits_for;
 	kept->type = call->waits_type;
 	kept->wanted = call->wanted;
@@ -121,7 +127,8 @@ dtm_serve_wait_settled(DtmCoordinator *c, const DtmHeld *held)
 	{
 		DtmServeKept *kept = dlist_container(DtmServeKept, node, it.cur);
 
-		if (kept->id == held->id)
+		/* what has been submitted or aborted is not prepared: that is an old copy */
+		if (kept->id == held->id && held->trans.status != DTM_STATUS_PREPARED)
 			answer(c, kept, held->trans.status, &held->trans, held->trans.reason);
 	}
 }
@@ -140,15 +147,21 @@ look_at(DtmCoordinator *c, DtmServeKept *kept, TimestampTz now)
 	{
 		if (!row.parked && (row.retry || row.next_run_at <= now))
 			return false;
-		memset(&trans, 0, sizeof(trans));
-		dtm_store_unpack(row.spec, row.spec_len, row.state, row.state_len, row.created_at, &trans);
-		trans.status = row.status;
 		if (row.reason != NULL)
 		{
 			said.data = row.reason;
 			said.len = (uint32_t) strlen(row.reason);
 		}
-		answer(c, kept, row.status, &trans, said);
+
+		/* perhaps it is parked because nobody can read it */
+		if (!row.parked)
+		{
+			memset(&trans, 0, sizeof(trans));
+			dtm_store_unpack(row.spec, row.spec_len, row.state, row.state_len, row.created_at,
+							 &trans);
+			trans.status = row.status;
+		}
+		answer(c, kept, row.status, row.parked ? NULL : &trans, said);
 		return true;
 	}
 	if (dtm_store_outcome(kept->id, &status, &reason))

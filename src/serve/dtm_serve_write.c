@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -153,6 +154,7 @@ store_new(DtmServeCall *call, DtmStatus status)
 		return true;
 	if (asked->wait_result)
 		asked->flags |= DTM_FLAG_WAIT_RESULT;
+	asked->flags |= DTM_FLAG_DOUBLE_FIRST;
 	dtm_spec_set_flags(builder, asked->flags);
 	(void) dtm_spec_derive_retry_interval(builder, dtm_retry_interval);
 	dtm_sql_check_targets(builder);
@@ -281,6 +283,18 @@ submit_again(DtmServeCall *call, DtmFound *found)
 		succeed(call);
 }
 
+/*
+ * Nothing is changed, but what is there is acknowledged once more: perhaps it
+ * is of a session that did not wait for its commit to reach the disk.
+ */
+static void
+make_sure(DtmServeCall *call)
+{
+	(void) GetTopTransactionId();
+	ForceSyncCommit();
+	call->wrote = true;
+}
+
 static void
 begin(DtmServeCall *call, bool submit)
 {
@@ -319,7 +333,10 @@ begin(DtmServeCall *call, bool submit)
 			refuse(call, DTM_API_CANNOT_SUBMIT, gid, found.type, found.status);
 	}
 	else if (found.status == DTM_STATUS_PREPARED)
+	{
+		make_sure(call);
 		succeed(call);
+	}
 	else
 		refuse(call, DTM_API_CANNOT_PREPARE, gid, found.type, found.status);
 }

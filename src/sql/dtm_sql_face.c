@@ -126,8 +126,9 @@ dtm_face_interval(const DtmTrans *trans, int32 failures)
 {
 	int64 ms = trans->retry_interval_ms > 0 ? trans->retry_interval_ms : dtm_retry_interval;
 	int64 most = Max(ms, dtm_retry_max_interval);
+	int32 doublings = trans->flags & DTM_FLAG_DOUBLE_FIRST ? failures : failures - 1;
 
-	for (int32 i = 1; i < failures && ms < most; i++)
+	for (int32 i = 0; i < doublings && ms < most; i++)
 		ms *= 2;
 	return (int32) Max((Min(ms, most) + 999) / 1000, 1);
 }

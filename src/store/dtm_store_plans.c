@@ -190,12 +190,13 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		2, {INT8OID, BYTEAOID}
 	},
 	[PLAN_LATER] = {
-		"SELECT t.gid FROM dtm.timer AS w"
+		"SELECT t.gid FROM (SELECT d.due_at, d.id FROM dtm.timer AS d"
+		" WHERE d.due_at OPERATOR(pg_catalog.>) $1"
+		" AND d.due_at OPERATOR(pg_catalog.<) 'infinity'"
+		" ORDER BY d.due_at, d.id LIMIT 20000) AS w"
 		" JOIN dtm.live AS l ON l.id OPERATOR(pg_catalog.=) w.id"
 		" JOIN dtm.trans AS t ON t.id OPERATOR(pg_catalog.=) w.id"
-		" WHERE w.due_at OPERATOR(pg_catalog.>) $1"
-		" AND w.due_at OPERATOR(pg_catalog.<) 'infinity'"
-		" AND l.next_run_at OPERATOR(pg_catalog.=) w.due_at AND NOT l.parked"
+		" WHERE l.next_run_at OPERATOR(pg_catalog.=) w.due_at AND NOT l.parked"
 		" AND (t.owner OPERATOR(pg_catalog.=) $2"
 		" OR ($3 AND pg_catalog.pg_has_role($2, t.owner, 'USAGE')))"
 		" ORDER BY w.due_at, w.id LIMIT $4",

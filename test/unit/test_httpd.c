@@ -315,6 +315,18 @@ test_drop(void)
 	dtm_httpd_close(httpd);
 	for (int i = 0; i < 4; i++)
 		close(fds[i]);
+
+	/* requests that came since the last turn: nobody is left to answer them */
+	httpd = httpd_open(&limits);
+	for (int i = 0; i < 4; i++)
+		fds[i] = dial(httpd);
+	turn(httpd, 10);
+	turn(httpd, 10);
+	for (int i = 0; i < 4; i++)
+		CHECK_INT(send(fds[i], GET, strlen(GET), 0), strlen(GET));
+	dtm_httpd_close(httpd);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
 }
 
 static void

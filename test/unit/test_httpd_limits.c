@@ -643,9 +643,49 @@ test_flood(void)
 	dtm_httpd_close(httpd);
 }
 
+/* Clients that ask for long answers and do not read them. */
+static void
+test_answers(void)
+{
+	static char much[12 * 1024 * 1024];
+	DtmHttpdLimits limits = httpd_limits();
+	DtmHttpd *httpd;
+	int greedy[2];
+	int modest;
+
+	memset(much, 'x', sizeof(much) - 1);
+	limits.max_answers = 2 * sizeof(much);
+	limits.write_ms = 500;
+	httpd = httpd_open(&limits);
+	for (int i = 0; i < 2; i++)
+	{
+		greedy[i] = dial(httpd);
+		CHECK(say(httpd, greedy[i], "GET /much HTTP/1.1\r\nHost: h\r\n\r\n"));
+		reply(httpd, take(httpd), much);
+	}
+	CHECK_INT(dtm_httpd_counts(httpd).answers, 2 * strlen(much));
+	modest = dial(httpd);
+	CHECK(say(httpd, modest, "GET /much HTTP/1.1\r\nHost: h\r\n\r\n"));
+	reply(httpd, take(httpd), much);
+	CHECK(strstr(hear(httpd, modest, "later\n")->data, "503 Service Unavailable") != NULL);
+	CHECK(say(httpd, modest, "GET /little HTTP/1.1\r\nHost: h\r\n\r\n"));
+	reply(httpd, take(httpd), "a little");
+	CHECK(strstr(hear(httpd, modest, "a little")->data, "200 OK") != NULL);
+
+	/* their time is over, and what they left is free */
+	CHECK(settle(httpd, 1));
+	CHECK_INT(dtm_httpd_counts(httpd).answers, 0);
+	for (int i = 0; i < 2; i++)
+		close(greedy[i]);
+	close(modest);
+	CHECK(settle(httpd, 0));
+	dtm_httpd_close(httpd);
+}
+
 int
 main(void)
 {
+	test_answers();
 	test_body();
 	test_head();
 	test_queue();
