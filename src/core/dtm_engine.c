@@ -270,6 +270,24 @@ apply_retry(DtmRun *run)
 	}
 }
 
+bool
+dtm_engine_message_waits(const DtmTrans *trans, DtmTime now)
+{
+	DtmRun run;
+
+	if (trans->type != DTM_TYPE_MSG)
+		return false;
+	if (trans->status == DTM_STATUS_SUBMITTED)
+		return trans->hurried_at == 0 && now < trans->start_at;
+	if (trans->status != DTM_STATUS_PREPARED || trans->query.started)
+		return false;
+	memset(&run, 0, sizeof(run));
+	run.trans = (DtmTrans *) trans;
+	run.mode = dtm_mode_of(trans);
+	run.rule = &run.mode->rules[trans->status];
+	return now < dtm_phase_deadline(&run);
+}
+
 /* ------------------------------------------------------------------------
  * Results
  * ------------------------------------------------------------------------

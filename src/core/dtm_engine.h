@@ -127,6 +127,12 @@ extern DtmRc dtm_engine_settle(DtmTrans *trans, uint16_t branch, DtmTime now) DT
  */
 extern void dtm_engine_stepped(DtmTrans *trans);
 
+/*
+ * A message whose time has not come: its delay is not over, or it is prepared
+ * and not yet to be asked about.  A RETRY would not wait for that.
+ */
+extern bool dtm_engine_message_waits(const DtmTrans *trans, DtmTime now);
+
 /* True when the op is used by this transaction, so that it is a row of dtm.branches. */
 extern bool dtm_engine_op_exists(const DtmTrans *trans, const DtmBranch *branch, DtmRole role);
 

@@ -127,9 +127,8 @@ dtm_phase_enter(DtmRun *run, DtmStatus status)
 	run->plan->flush = true;
 }
 
-/* When the time-out of this status strikes. */
-static DtmTime
-deadline(const DtmRun *run)
+DtmTime
+dtm_phase_deadline(const DtmRun *run)
 {
 	const DtmTrans *trans = run->trans;
 	DtmTime start = trans->hurried_at != 0 ? trans->hurried_at : trans->start_at;
@@ -264,7 +263,7 @@ walk_query(DtmRun *run)
 
 	/* its time has come, or a RETRY did not wait for that */
 	if (run->rule->gate == DTM_GATE_DEADLINE)
-		gate = trans->query.started ? 0 : deadline(run);
+		gate = trans->query.started ? 0 : dtm_phase_deadline(run);
 	else if (run->rule->gate == DTM_GATE_INTERVAL)
 		gate = trans->query.started
 			? 0
@@ -396,7 +395,8 @@ walk(DtmRun *run)
 	run->pending = false;
 	run->moved = false;
 	run->n_ready = 0;
-	run->plan->next_at = run->rule->on_timeout != DTM_STATUS_NONE ? deadline(run) : DTM_TIME_NEVER;
+	run->plan->next_at =
+		run->rule->on_timeout != DTM_STATUS_NONE ? dtm_phase_deadline(run) : DTM_TIME_NEVER;
 
 	switch ((DtmWalk) run->rule->walk)
 	{
@@ -432,7 +432,7 @@ dtm_phase_timed_out(const DtmRun *run)
 {
 	const DtmTrans *trans = run->trans;
 
-	if (run->rule->on_timeout == DTM_STATUS_NONE || run->now < deadline(run))
+	if (run->rule->on_timeout == DTM_STATUS_NONE || run->now < dtm_phase_deadline(run))
 		return false;
 	if (run->rule->walk == DTM_WALK_NONE)
 		return true;

@@ -42,6 +42,9 @@ typedef struct DtmRun
  */
 extern void dtm_phase_enter(DtmRun *run, DtmStatus status);
 
+/* When the time-out of this status strikes; DTM_TIME_NEVER without one. */
+extern DtmTime dtm_phase_deadline(const DtmRun *run);
+
 /*
  * Past the deadline of this status with something left to do?  The last
  * success wins against a deadline that has just passed.

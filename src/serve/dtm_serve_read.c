@@ -138,6 +138,20 @@ unpack(const DtmListed *listed, bool mine, DtmTrans *trans)
 	return true;
 }
 
+/*
+ * DTM has a time for all of them: for a finished one that of its last round,
+ * and for a new one its first, also as long as nobody has worked it out.
+ */
+static DtmTime
+next_cron_time(const DtmListed *listed, int32 interval)
+{
+	if (dtm_status_is_final(listed->status))
+		return listed->finished_at;
+	if (listed->status == DTM_STATUS_PREPARED && listed->next_run_at == listed->created_at)
+		return listed->created_at + interval * USECS_PER_SEC;
+	return listed->next_run_at;
+}
+
 static void
 fill(DtmServeCall *call, const DtmListed *listed, const DtmTrans *trans, DtmApiTransRow *row)
 {
@@ -149,8 +163,8 @@ fill(DtmServeCall *call, const DtmListed *listed, const DtmTrans *trans, DtmApiT
 		row->finish_time = listed->finished_at;
 	else if (listed->status == DTM_STATUS_FAILED)
 		row->rollback_time = listed->finished_at;
-	row->next_cron_time = listed->next_run_at;
 	row->next_cron_interval = dtm_face_interval(trans, listed->failures);
+	row->next_cron_time = next_cron_time(listed, row->next_cron_interval);
 	row->gid = dtm_store_wire_text(text_of(listed->gid));
 	row->owner = dtm_store_wire_text(text_of(GetUserNameFromId(listed->owner, true)));
 	row->result = dtm_face_result(trans, listed->result);

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "dtm_arena.h"
+#include "dtm_engine.h"
 #include "dtm_register.h"
 #include "dtm_serve.h"
 #include "dtm_settings.h"
@@ -243,15 +244,39 @@ submit_prepared(DtmServeCall *call, const char *gid, DtmFound *found)
 		succeed(call);
 }
 
-/* A submitted one again: a client may hurry it so. */
+/*
+ * What waits because of an error or ONGOING is due now.  The delay of a
+ * message holds, and so does the time when a prepared one is asked about, as
+ * in DTM: a client that repeats a request because its answer was lost must
+ * not change when the message is delivered, and who is asked too early would
+ * deny what is still to be committed.  found has the body.
+ */
 static void
-submit_again(DtmServeCall *call, DtmFound *found)
+hurry(DtmServeCall *call, const DtmFound *found)
 {
+	if (dtm_status_is_final(found->status))
+		return;
+	if (found->type == DTM_TYPE_MSG && !found->parked)
+	{
+		DtmTrans trans;
+
+		dtm_sql_unpack(found->spec, found->state, found->created_at, &trans);
+		trans.status = found->status;
+		if (dtm_engine_message_waits(&trans, GetCurrentTimestamp()))
+			return;
+	}
 	if (dtm_store_mark_retry(found->id))
 	{
 		dtm_wake_at_commit(found->id);
 		call->wrote = true;
 	}
+}
+
+/* A submitted one again: a client may hurry it so. */
+static void
+submit_again(DtmServeCall *call, DtmFound *found)
+{
+	hurry(call, found);
 	if (call->api.trans.wait_result)
 		wait_for(call, found->id, found->type, DTM_STATUS_SUCCEED);
 	else
@@ -480,18 +505,14 @@ reset_next(DtmServeCall *call)
 	DtmFound found;
 	bool refused;
 
-	if (!dtm_serve_find(call, asked, false, &found, &refused))
+	if (!dtm_serve_find(call, asked, true, &found, &refused))
 	{
 		refuse(call, DTM_API_NO_TRANS, asked, (DtmTransType) 0, DTM_STATUS_NONE);
 		return;
 	}
 	if (refused)
 		return;
-	if (!dtm_status_is_final(found.status) && dtm_store_mark_retry(found.id))
-	{
-		dtm_wake_at_commit(found.id);
-		call->wrote = true;
-	}
+	hurry(call, &found);
 	succeed(call);
 }
 
@@ -499,21 +520,24 @@ static void
 reset_all(DtmServeCall *call)
 {
 	int limit = call->api.cron_limit;
-	int64 *ids = palloc(sizeof(int64) * limit);
+	char **gids = palloc(sizeof(char *) * limit);
 	int64 ms = call->api.cron_timeout_s < 0
 		? (int64) RESET_FACTOR * dtm_timeout_to_fail
 		: Min(call->api.cron_timeout_s, PG_INT32_MAX) * INT64CONST(1000);
 	int n = dtm_store_later(GetCurrentTimestamp() + ms * 1000, call->role, !call->anonymous, limit,
-							ids);
+							gids);
 	int done = 0;
 
+	/* like DTM, also count what is looked at now and found to wait for its time */
 	for (int i = 0; i < n; i++)
 	{
-		if (!dtm_store_mark_retry(ids[i]))
-			continue;
-		dtm_wake_at_commit(ids[i]);
-		call->wrote = true;
-		done++;
+		DtmFound found;
+
+		if (dtm_store_find(gids[i], true, &found) && !dtm_status_is_final(found.status))
+		{
+			hurry(call, &found);
+			done++;
+		}
 	}
 	dtm_api_show_reset(n == limit, done, &call->arena, &call->answer);
 }

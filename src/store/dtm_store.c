@@ -368,8 +368,9 @@ dtm_store_outcome(int64 id, DtmStatus *status, char **reason)
 }
 
 int
-dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, int64 *ids)
+dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, char **gids)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
 	Datum values[4];
 	int n;
@@ -381,7 +382,7 @@ dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, int6
 	values[3] = Int32GetDatum(limit);
 	n = (int) dtm_plan_execute(PLAN_LATER, values, NULL, true, true);
 	for (int i = 0; i < n; i++)
-		ids[i] = DatumGetInt64(dtm_plan_value(i, 1, NULL));
+		gids[i] = MemoryContextStrdup(caller, TextDatumGetCString(dtm_plan_value(i, 1, NULL)));
 	dtm_store_end(&scope);
 	return n;
 }

@@ -125,10 +125,11 @@ extern bool dtm_store_outcome(int64 id, DtmStatus *status, char **reason);
 
 /*
  * Unfinished ones of that role, or also of those it is a member of, that wait
- * until after that time; the next ones first.  It looks at the next 20000 of
- * all roles, for the loop that asks has more to do.
+ * until after that time; the next ones first.  Their gids are in the caller's
+ * context.  It looks at the next 20000 of all roles, for the loop that asks
+ * has more to do.
  */
-extern int dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, int64 *ids);
+extern int dtm_store_later(TimestampTz after, Oid member, bool memberships, int limit, char **gids);
 
 extern int64 dtm_store_purge_owned(TimestampTz before, Oid member, bool all);
 

@@ -190,7 +190,7 @@ static const PlanDef plan_defs[PLAN_COUNT] = {
 		2, {INT8OID, BYTEAOID}
 	},
 	[PLAN_LATER] = {
-		"SELECT w.id FROM (SELECT d.due_at, d.id FROM dtm.timer AS d"
+		"SELECT t.gid FROM (SELECT d.due_at, d.id FROM dtm.timer AS d"
 		" WHERE d.due_at OPERATOR(pg_catalog.>) $1"
 		" AND d.due_at OPERATOR(pg_catalog.<) 'infinity'"
 		" ORDER BY d.due_at, d.id LIMIT 20000) AS w"

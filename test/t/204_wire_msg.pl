@@ -249,6 +249,39 @@ is_success(prepare($gid, ['a']), 'prepare');
 isnt(submit(message($gid, 'a'), custom_data => '{delay')->{status}, 200, 'a bad delay at the submit of a prepared one');
 is($wire->status($gid), 'prepared', 'it stays prepared');
 
+# A repeated submit, whose first answer may have been lost, and a reset leave
+# the delay and the time of the check-back as they are.
+for my $how (qw(submit reset))
+{
+	$gid = $wire->gid('delay-holds');
+	is_success(submit(message($gid, 'a'), delay(600)), 'a long delay');
+	my $due = $wire->trans($gid)->{next_cron_time};
+	is_success($how eq 'submit' ? submit(message($gid, 'a'), delay(600)) : $wire->post(resetNextCronTime => { gid => $gid }), "a long delay: $how");
+	is_failure(submit(message($gid, 'a'), wait_result => $true), $unfinished, "a long delay: $how, looked at again");
+	is(calls($gid), '', "a long delay: $how: not delivered");
+	is($wire->trans($gid)->{next_cron_time}, $due, "a long delay: $how: due as before");
+}
+is_answer($wire->get('resetCronTime', timeout => 500, limit => 10), 200, '{"has_remaining":false,"succeed_count":2}', 'resetCronTime counts them');
+$gid = $wire->gid('prepared');
+is_success(prepare($gid, ['a'], timeout_to_fail => 600), 'prepare');
+is_success($wire->post(resetNextCronTime => { gid => $gid }), 'resetNextCronTime of a prepared one');
+is_answer($wire->get('resetCronTime', timeout => 500), 200, '{"has_remaining":false,"succeed_count":3}', 'resetCronTime counts it too');
+is_success(submit(message($wire->gid('other'), 'a'), wait_result => $true), 'some time later');
+is($wire->status($gid), 'prepared', 'stays prepared');
+is(scalar $service->calls(gid => $gid), 0, 'nobody was asked');
+value("SELECT dtm_retry('$gid')");
+$wire->wait_status($gid, 'succeed');
+is(scalar $service->calls(gid => $gid, path => '/check'), 1, 'dtm_retry does not wait for it');
+
+# asked once already, and told to come again: that is a wait like any other
+$gid = $wire->gid('prepared');
+$service->script('/check', { query => { gid => $gid }, answers => [ { status => 425 } ] });
+is_success(prepare($gid, ['a'], timeout_to_fail => 1, retry_interval => 600), 'prepare');
+$service->wait_calls(1, path => '/check', gid => $gid);
+wait_until(sub { value("SELECT sum(attempts) FROM dtm.branches WHERE gid = '$gid'") eq '1' }, 'the check-back is ONGOING');
+is_success($wire->post(resetNextCronTime => { gid => $gid }), 'resetNextCronTime: asked again');
+$wire->wait_status($gid, 'succeed');
+
 # ------------------------------------------------------------ concurrent
 
 $service->script("/gate-$_", { answers => [ { gate => 'both' } ] }) for 1, 2;

@@ -63,7 +63,7 @@ for my $type (qw(tcc xa msg saga))
 }
 is_success(register($prepared{$_}, $_, '01'), "register $_") for qw(tcc xa);
 is($wire->post(prepareWorkflow => { gid => $prepared{workflow}, trans_type => 'workflow', query_prepared => $service->url('/resume'),
-	custom_data => '{"name":"w","data":"e30="}' })->{status}, 200, 'prepareWorkflow');
+	retry_interval => 100, custom_data => '{"name":"w","data":"e30="}' })->{status}, 200, 'prepareWorkflow');
 
 for my $gid ($submitted, $aborting, @prepared{qw(tcc xa msg saga workflow)})
 {

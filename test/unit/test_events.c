@@ -39,6 +39,45 @@ test_hurried(void)
 	fixture_free(&f);
 }
 
+/* What a RETRY would cut short, and what not. */
+static void
+test_message_waits(void)
+{
+	Fixture f;
+
+	fixture_init(&f, DTM_TYPE_MSG, 0, 1);
+	f.trans.status = DTM_STATUS_SUBMITTED;
+	CHECK(!dtm_engine_message_waits(&f.trans, f.now));
+	f.trans.start_at += 5 * SECOND;
+	CHECK(dtm_engine_message_waits(&f.trans, f.trans.start_at - 1));
+	CHECK(!dtm_engine_message_waits(&f.trans, f.trans.start_at));
+	f.now += SECOND;
+	fixture_event(&f, DTM_EVENT_RETRY, "");
+	CHECK(!dtm_engine_message_waits(&f.trans, f.now)); /* hurried already */
+	fixture_free(&f);
+
+	/* prepared: until it is asked about, whatever its delay */
+	fixture_init(&f, DTM_TYPE_MSG, 0, 1);
+	f.trans.start_at += 60 * SECOND;
+	f.trans.timeout_to_fail_ms = 3000;
+	CHECK(dtm_engine_message_waits(&f.trans, FIXTURE_EPOCH + 3 * SECOND - 1));
+	CHECK(!dtm_engine_message_waits(&f.trans, FIXTURE_EPOCH + 3 * SECOND));
+	f.now += 3 * SECOND;
+	fixture_wake(&f);
+	CHECK_STR(fixture_calls(&f), "msg");
+	fixture_result(&f, QUERY, FWD, LATER, "");
+	CHECK(!dtm_engine_message_waits(&f.trans, f.now));
+	f.trans.status = DTM_STATUS_FAILED;
+	CHECK(!dtm_engine_message_waits(&f.trans, f.now));
+	fixture_free(&f);
+
+	/* no message */
+	fixture_init(&f, DTM_TYPE_SAGA, 0, 1);
+	f.trans.start_at += 5 * SECOND;
+	CHECK(!dtm_engine_message_waits(&f.trans, f.now));
+	fixture_free(&f);
+}
+
 static void
 test_msg(void)
 {
@@ -435,6 +474,7 @@ int
 main(void)
 {
 	test_hurried();
+	test_message_waits();
 	test_msg();
 	test_tcc();
 	test_stop_retry_postpone();
