@@ -50,7 +50,8 @@ is_deeply(decode_json(encode('UTF-8', $trans->{options})), { branch_headers => {
 is_deeply(decode_json($trans->{custom_data}), { concurrent => JSON::PP::true, orders => { 2 => [ 0, 1 ] } }, 'its order');
 is($trans->{next_cron_interval}, 7, 'its interval');
 like($trans->{$_}, qr/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/, $_) for qw(create_time update_time finish_time);
-ok(!exists $trans->{$_}, "no $_") for qw(rollback_time rollback_reason next_cron_time result query_prepared);
+ok(!exists $trans->{$_}, "no $_") for qw(rollback_time rollback_reason result query_prepared);
+is($trans->{next_cron_time}, $trans->{finish_time}, 'no round comes after the last one');
 is_deeply([ $wire->branches('wire') ],
 	[ '01 compensate prepared', '01 action succeed', '02 compensate prepared', '02 action succeed', '03 compensate prepared', '03 action succeed' ],
 	'its branches, compensate first');
