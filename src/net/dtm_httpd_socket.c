@@ -323,6 +323,9 @@ take_connection(DtmHttpd *httpd, int fd, const struct sockaddr_storage *peer, so
 	/* it closes the socket itself when it cannot take it */
 	if (MHD_add_connection(httpd->daemon, fd, (const struct sockaddr *) peer, len) != MHD_YES)
 		httpd->n_refused++;
+	/* from 1.0 on libmicrohttpd puts it into a queue, and takes it over when it runs */
+	else if (httpd->accepting != NULL)
+		(void) MHD_run(httpd->daemon);
 	free(httpd->accepting); /* nobody took it over */
 	httpd->accepting = NULL;
 	httpd->resumed = true;
