@@ -161,7 +161,7 @@ test_success_is_small(void)
 static void
 test_reasons(void)
 {
-	static const char long_reason[DTM_MAX_LOG_REASON + 1] =
+	static const char long_reason[] =
 		"500: an answer that is as long as a reason in the log may be, one hundred and twenty "
 		"bytes and not a single one of more..";
 	Subject subject;
