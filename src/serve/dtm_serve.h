@@ -84,7 +84,10 @@ extern void dtm_serve_metrics(DtmServeCall *call);
 /* How the port is doing; NULL: it is closed.  Once in a turn. */
 extern void dtm_serve_publish(DtmCoordinator *c, const DtmHttpdCounts *counts);
 
-/* ---- what they share; dtm_serve_write.c ---- */
+/* ---- what they share; dtm_serve_batch.c, dtm_serve_write.c ---- */
+
+/* The answer is this outcome, with a message; "" with SUCCESS. */
+extern void dtm_serve_say(DtmServeCall *call, DtmApiOutcome outcome, const char *message);
 
 /*
  * The transaction of a gid, as far as this request may steer it: false when

@@ -211,9 +211,7 @@ dtm_serve_may(const DtmServeCall *call)
 static bool
 refuse(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
 {
-	DtmText said = {message, (uint32_t) strlen(message)};
-
-	dtm_api_result(&call->api, outcome, said, &call->arena, &call->answer);
+	dtm_serve_say(call, outcome, message);
 	return false;
 }
 

@@ -36,8 +36,8 @@
 #define LONG_BATCH_US 100000 /* the loop drives the transactions, too */
 #define LONG_ALONE_US 50000
 
-static void
-say(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
+void
+dtm_serve_say(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
 {
 	DtmText said = {message, (uint32_t) strlen(message)};
 
@@ -63,9 +63,9 @@ fits_encoding(DtmServeCall *call)
 
 		if ((*at & 0x80) != 0 || (escaped && (at[2] != '0' || at[3] != '0' || at[4] > '7')))
 		{
-			say(call, DTM_API_ERROR,
-				"the body has characters beyond ASCII, which this database takes by SQL only: its "
-				"encoding is not UTF8");
+			dtm_serve_say(call, DTM_API_ERROR,
+						  "the body has characters beyond ASCII, which this database takes by SQL only: its "
+						  "encoding is not UTF8");
 			return false;
 		}
 		if (*at == '\\')
@@ -185,7 +185,7 @@ defer(DtmCoordinator *c, DtmHttpdRequest *request)
 static void
 give_up(DtmCoordinator *c, DtmServeCall *call, const char *message)
 {
-	say(call, DTM_API_BUSY, message);
+	dtm_serve_say(call, DTM_API_BUSY, message);
 	conclude(c, call);
 }
 
@@ -217,7 +217,7 @@ answer_error(DtmCoordinator *c, DtmServeCall *call, const ErrorData *error)
 	else if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
 			 ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
 		outcome = DTM_API_BUSY;
-	say(call, outcome, wire_message(error));
+	dtm_serve_say(call, outcome, wire_message(error));
 	conclude(c, call);
 }
 

@@ -17,14 +17,6 @@
 #include "dtm_url.h"
 
 static void
-say(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
-{
-	DtmText said = {message, (uint32_t) strlen(message)};
-
-	dtm_api_result(&call->api, outcome, said, &call->arena, &call->answer);
-}
-
-static void
 answer(DtmServeCall *call, DtmTopicChange change)
 {
 	static const DtmApiRefusal refusals[] = {
@@ -38,7 +30,7 @@ answer(DtmServeCall *call, DtmTopicChange change)
 	if (change == DTM_TOPIC_CHANGED)
 	{
 		call->wrote = true;
-		say(call, DTM_API_SUCCESS, "");
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 		return;
 	}
 	dtm_api_refuse(&call->api,
@@ -68,8 +60,8 @@ dtm_serve_topic(DtmServeCall *call)
 	else if (call->api.route == DTM_API_DELETE_TOPIC)
 		answer(call, dtm_store_topic_drop(topic));
 	else if (call->anonymous && is_beyond_anonymous(url))
-		say(call, DTM_API_FORBIDDEN,
-			"targets that begin with \"sql:\" or \"pg://\" need a token, or a role for requests without one (the setting dtm.http_role)");
+		dtm_serve_say(call, DTM_API_FORBIDDEN,
+					  "targets that begin with \"sql:\" or \"pg://\" need a token, or a role for requests without one (the setting dtm.http_role)");
 	else
 	{
 		dtm_sql_check_subscriber(url);

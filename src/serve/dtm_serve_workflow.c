@@ -28,26 +28,12 @@
 #include "dtm_spec.h"
 #include "dtm_sql.h"
 
-static const DtmText no_text = {"", 0};
-
 static DtmText
 text_of(const char *string)
 {
 	DtmText result = {string, (uint32_t) strlen(string)};
 
 	return result;
-}
-
-static void
-succeed(DtmServeCall *call)
-{
-	dtm_api_result(&call->api, DTM_API_SUCCESS, no_text, &call->arena, &call->answer);
-}
-
-static void
-say(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
-{
-	dtm_api_result(&call->api, outcome, text_of(message), &call->arena, &call->answer);
 }
 
 static void
@@ -68,10 +54,12 @@ is_ours(DtmServeCall *call, const DtmFound *found, DtmTrans *trans)
 	if (dtm_trans_is_resumed(trans))
 		return true;
 	if (found->type == DTM_TYPE_WORKFLOW)
-		say(call, DTM_API_ERROR, "the gid is that of a workflow whose function the database runs");
+		dtm_serve_say(call, DTM_API_ERROR,
+					  "the gid is that of a workflow whose function the database runs");
 	else
-		say(call, DTM_API_ERROR,
-			psprintf("the gid is that of another transaction: a %s", dtm_type_name(found->type)));
+		dtm_serve_say(call, DTM_API_ERROR,
+					  psprintf("the gid is that of another transaction: a %s",
+							   dtm_type_name(found->type)));
 	return false;
 }
 
@@ -82,7 +70,7 @@ static void
 show(DtmServeCall *call)
 {
 	if (!dtm_serve_show_workflow(call, dtm_serve_cstring(call->api.trans.gid)))
-		say(call, DTM_API_BUSY, "the workflow cannot be read now; try again");
+		dtm_serve_say(call, DTM_API_BUSY, "the workflow cannot be read now; try again");
 }
 
 /* It is there already, in whatever status. */
@@ -96,7 +84,7 @@ tell(DtmServeCall *call, const DtmFound *found)
 	if (call->api.route == DTM_API_PREPARE_WORKFLOW)
 		show(call);
 	else if (found->status == DTM_STATUS_PREPARED)
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 	else
 		refuse(call, DTM_API_CANNOT_PREPARE, call->api.trans.gid, found->status);
 }
@@ -126,7 +114,7 @@ begin(DtmServeCall *call)
 	if (call->api.route == DTM_API_PREPARE_WORKFLOW)
 		show(call);
 	else
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 	return true;
 }
 
@@ -143,7 +131,7 @@ prepare(DtmServeCall *call)
 			return;
 		if (!dtm_serve_find(call, gid, true, &found, &refused))
 		{
-			say(call, DTM_API_BUSY, "the workflow was deleted meanwhile; try again");
+			dtm_serve_say(call, DTM_API_BUSY, "the workflow was deleted meanwhile; try again");
 			return;
 		}
 	}
@@ -226,16 +214,18 @@ keep_memo(DtmServeCall *call)
 	if (is_there(&trans, &call->api.branch))
 		refuse(call, DTM_API_NOT_UNIQUE, gid, found.status);
 	else if (trans.n_branches >= DTM_MAX_STEPS)
-		say(call, DTM_API_ERROR,
-			psprintf("a workflow has at most %d branches, counting the ops of each", DTM_MAX_STEPS));
+		dtm_serve_say(call, DTM_API_ERROR,
+					  psprintf("a workflow has at most %d branches, counting the ops of each",
+							   DTM_MAX_STEPS));
 	else if (VARSIZE_ANY_EXHDR(found.spec) + packed_len > DTM_MAX_SPEC_LEN)
-		say(call, DTM_API_ERROR,
-			psprintf("the branches of a workflow take at most %d bytes together", DTM_MAX_SPEC_LEN));
+		dtm_serve_say(call, DTM_API_ERROR,
+					  psprintf("the branches of a workflow take at most %d bytes together",
+							   DTM_MAX_SPEC_LEN));
 	else
 	{
 		dtm_store_memo(found.id, trans.n_branches, packed, packed_len);
 		call->wrote = true;
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 	}
 }
 
@@ -277,7 +267,7 @@ end(DtmServeCall *call)
 	/* it may have heard no answer the first time */
 	if (found.status == asked->end_status)
 	{
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 		return;
 	}
 	memset(&event, 0, sizeof(event));
@@ -294,7 +284,7 @@ end(DtmServeCall *call)
 		return;
 	}
 	call->wrote = true;
-	succeed(call);
+	dtm_serve_say(call, DTM_API_SUCCESS, "");
 }
 
 void
@@ -313,7 +303,7 @@ dtm_serve_workflow(DtmServeCall *call)
 			end(call);
 			break;
 		default:
-			say(call, DTM_API_ERROR, "not a request about a workflow");
+			dtm_serve_say(call, DTM_API_ERROR, "not a request about a workflow");
 			break;
 	}
 }

@@ -33,26 +33,10 @@
 
 #define RESET_FACTOR 3 /* resetCronTime without a time: so many times dtm.timeout_to_fail */
 
-static const DtmText no_text = {"", 0};
-
-static void
-succeed(DtmServeCall *call)
-{
-	dtm_api_result(&call->api, DTM_API_SUCCESS, no_text, &call->arena, &call->answer);
-}
-
 static void
 refuse(DtmServeCall *call, DtmApiRefusal refusal, DtmText gid, DtmTransType type, DtmStatus status)
 {
 	dtm_api_refuse(&call->api, refusal, gid, type, status, &call->arena, &call->answer);
-}
-
-static void
-say(DtmServeCall *call, DtmApiOutcome outcome, const char *message)
-{
-	DtmText said = {message, (uint32_t) strlen(message)};
-
-	dtm_api_result(&call->api, outcome, said, &call->arena, &call->answer);
 }
 
 char *
@@ -85,7 +69,7 @@ dtm_serve_find(DtmServeCall *call, DtmText gid, bool with_body, DtmFound *found,
 	if (call->anonymous ? call->role == found->owner : has_privs_of_role(call->role, found->owner))
 		return true;
 	*refused = true;
-	say(call, DTM_API_FORBIDDEN, "the transaction belongs to another role");
+	dtm_serve_say(call, DTM_API_FORBIDDEN, "the transaction belongs to another role");
 	return true;
 }
 
@@ -103,9 +87,9 @@ may_call(DtmServeCall *call, DtmText url)
 	if (!call->anonymous || url.len == 0 || dtm_target_parse(url.data, url.len, &target) != NULL ||
 		(target.scheme != DTM_SCHEME_SQL && target.scheme != DTM_SCHEME_PG))
 		return true;
-	say(call, DTM_API_FORBIDDEN,
-		"targets that begin with \"sql:\" or \"pg://\" need a token, or a role for requests without "
-		"one (the setting dtm.http_role)");
+	dtm_serve_say(call, DTM_API_FORBIDDEN,
+				  "targets that begin with \"sql:\" or \"pg://\" need a token, or a role for requests without "
+				  "one (the setting dtm.http_role)");
 	return false;
 }
 
@@ -185,7 +169,7 @@ store_new(DtmServeCall *call, DtmStatus status)
 	if (status == DTM_STATUS_SUBMITTED && asked->wait_result)
 		wait_for(call, insert.id, asked->type, DTM_STATUS_SUCCEED);
 	else
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 	return true;
 }
 
@@ -241,7 +225,7 @@ submit_prepared(DtmServeCall *call, const char *gid, DtmFound *found)
 	if (waits(call, &trans))
 		wait_for(call, found->id, found->type, DTM_STATUS_SUCCEED);
 	else
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 }
 
 /*
@@ -280,7 +264,7 @@ submit_again(DtmServeCall *call, DtmFound *found)
 	if (call->api.trans.wait_result)
 		wait_for(call, found->id, found->type, DTM_STATUS_SUCCEED);
 	else
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 }
 
 /*
@@ -335,7 +319,7 @@ begin(DtmServeCall *call, bool submit)
 	else if (found.status == DTM_STATUS_PREPARED)
 	{
 		make_sure(call);
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 	}
 	else
 		refuse(call, DTM_API_CANNOT_PREPARE, gid, found.type, found.status);
@@ -398,7 +382,7 @@ abort_trans(DtmServeCall *call)
 	if (is_two_phase(found.type) && waits(call, &trans))
 		wait_for(call, found.id, found.type, DTM_STATUS_FAILED);
 	else
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 }
 
 /* ---- registerBranch ---- */
@@ -454,7 +438,7 @@ register_branch(DtmServeCall *call)
 	{
 		case DTM_REGISTER_DONE:
 			call->wrote = true;
-			succeed(call);
+			dtm_serve_say(call, DTM_API_SUCCESS, "");
 			break;
 		case DTM_REGISTER_REPEATED:
 		case DTM_REGISTER_TAKEN:
@@ -466,8 +450,8 @@ register_branch(DtmServeCall *call)
 			break;
 		case DTM_REGISTER_TOO_MANY:
 		case DTM_REGISTER_TOO_LARGE:
-			say(call, DTM_API_ERROR,
-				"the transaction would have too many branches, or be too large, with this one");
+			dtm_serve_say(call, DTM_API_ERROR,
+						  "the transaction would have too many branches, or be too large, with this one");
 			break;
 	}
 }
@@ -494,7 +478,7 @@ force_stop(DtmServeCall *call)
 		dtm_sql_stop_found(gid, &found,
 						   found.reason != NULL ? found.reason : "stopped by forceStop");
 		call->wrote = true;
-		succeed(call);
+		dtm_serve_say(call, DTM_API_SUCCESS, "");
 	}
 }
 
@@ -513,7 +497,7 @@ reset_next(DtmServeCall *call)
 	if (refused)
 		return;
 	hurry(call, &found);
-	succeed(call);
+	dtm_serve_say(call, DTM_API_SUCCESS, "");
 }
 
 static void
@@ -569,7 +553,7 @@ dtm_serve_write(DtmServeCall *call)
 			reset_all(call);
 			break;
 		default:
-			say(call, DTM_API_ERROR, "not a request that changes anything");
+			dtm_serve_say(call, DTM_API_ERROR, "not a request that changes anything");
 			break;
 	}
 }
