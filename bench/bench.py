@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import psycopg2
 
@@ -202,7 +203,21 @@ def bench_e2e(args):
              f"{total / (time.time() - started):.0f}/s", f"submitted {tps:.0f}/s", "", "")
 
 
+def wait_for_port(seconds=30):
+    """The coordinators start anew when a setting of the database has changed."""
+    end = time.time() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{HTTP_PORT}/api/ping", timeout=1):
+                return
+        except OSError:
+            if time.time() > end:
+                raise
+            time.sleep(0.05)
+
+
 def http_submits(connections, seconds, route="submit"):
+    wait_for_port()
     out = subprocess.run(["build/bench/submit_loop", str(HTTP_PORT), str(connections), str(seconds), str(STUB_PORT),
                           route],
                          capture_output=True, text=True)
@@ -216,7 +231,7 @@ def bench_http(args):
     """Submits through the port and by SQL in turns, both with the coordinator that also drives them."""
     path = script("submit.sql", SUBMIT)
     value(f"ALTER DATABASE bench SET dtm.http_listen = '127.0.0.1:{HTTP_PORT}'")
-    restart_worker()
+    wait_for_port()
     seconds = args.seconds
     later = script("later.sql", LATER)
 
@@ -246,8 +261,9 @@ def bench_http(args):
             note(f"sagas/s over HTTP, 3 branches, submit to end, {connections} connections", f"{by_http:.0f}/s",
                  f"{by_sql:.0f}/s by SQL", f"{by_http / by_sql:.2f}", "",
                  f"submitted {rate:.0f}/s over HTTP (answered p50 {p50:.1f} ms, p99 {p99:.1f} ms), {tps:.0f}/s by SQL")
+    old = coordinator()
     value("ALTER DATABASE bench RESET dtm.http_listen")
-    restart_worker()
+    wait_until(f"SELECT count(*)::int FROM dtm.workers WHERE state = 'running' AND pid <> {old}", 1)
 
 
 def bench_cpu(args):
