@@ -87,9 +87,9 @@ stop_listening(DtmCoordinator *c)
 	serve->n_left = 0;
 	dtm_loop_forget(serve->loop, dtm_httpd_fd(httpd));
 	dlist_foreach_modify(it, &serve->deferred)
-		dtm_serve_let_go(serve, dlist_container(DtmServeKept, node, it.cur));
+		dtm_serve_let_go(dlist_container(DtmServeKept, node, it.cur));
 	dlist_foreach_modify(it, &serve->waiting)
-		dtm_serve_let_go(serve, dlist_container(DtmServeKept, node, it.cur));
+		dtm_serve_let_go(dlist_container(DtmServeKept, node, it.cur));
 	dtm_httpd_close(httpd);
 	LWLockAcquire(dtm_shared->lock, LW_EXCLUSIVE);
 	c->slot->http_port = 0;
@@ -206,21 +206,13 @@ dtm_serve_keep(DtmServe *serve, DtmHttpdRequest *request, dlist_head *list, DtmT
 	kept->request = request;
 	request->owner = kept;
 	dlist_push_tail(list, &kept->node);
-	if (list == &serve->waiting)
-		serve->n_waiting++;
-	else
-		serve->n_deferred++;
 	return kept;
 }
 
 void
-dtm_serve_let_go(DtmServe *serve, DtmServeKept *kept)
+dtm_serve_let_go(DtmServeKept *kept)
 {
 	dlist_delete(&kept->node);
-	if (kept->id != 0)
-		serve->n_waiting--;
-	else
-		serve->n_deferred--;
 	kept->request->owner = NULL;
 	pfree(kept);
 }
@@ -250,7 +242,7 @@ forget_gone(DtmServe *serve)
 	{
 		if (request->owner == NULL)
 			continue;
-		dtm_serve_let_go(serve, request->owner);
+		dtm_serve_let_go(request->owner);
 		dtm_httpd_drop(serve->httpd, request);
 	}
 }
@@ -369,21 +361,19 @@ serve_turn(DtmCoordinator *c)
 	n = gather(serve, requests);
 	if (n > 0)
 		dtm_serve_batch(c, requests, n);
-	if (serve->n_deferred > 0)
+	if (!dlist_is_empty(&serve->deferred))
 		dtm_serve_deferred(c, now);
 	counts = dtm_httpd_counts(serve->httpd);
 	dtm_serve_publish(c, &counts);
-	if (serve->n_waiting > 0)
+	if (!dlist_is_empty(&serve->waiting))
 		dtm_serve_wait_look(c, now);
-	if (n > 0 || serve->next_look <= now || serve->n_waiting > 0 || serve->n_deferred > 0)
-		plan_next_look(serve);
+	plan_next_look(serve);
 }
 
 static void
 serve_settled(DtmCoordinator *c, const DtmHeld *held)
 {
-	if (c->serve->n_waiting > 0 && c->serve->httpd != NULL)
-		dtm_serve_wait_settled(c, held);
+	dtm_serve_wait_settled(c, held);
 }
 
 static void

@@ -155,7 +155,7 @@ static void
 conclude(DtmCoordinator *c, DtmServeCall *call)
 {
 	if (call->request->owner != NULL)
-		dtm_serve_let_go(c->serve, call->request->owner);
+		dtm_serve_let_go(call->request->owner);
 	if (call->waits_for != 0)
 		dtm_serve_wait(c, call);
 	else

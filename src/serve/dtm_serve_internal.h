@@ -48,10 +48,8 @@ struct DtmServe
 	TimestampTz try_at; /* listen again */
 	bool complained;    /* about this address and port */
 
-	dlist_head deferred; /* DtmServeKept that met a lock */
-	dlist_head waiting;  /* DtmServeKept that wait for the first round */
-	int n_deferred;
-	int n_waiting;
+	dlist_head deferred;                    /* DtmServeKept that met a lock */
+	dlist_head waiting;                     /* DtmServeKept that wait for the first round */
 	DtmHttpdRequest *left[DTM_SERVE_BATCH]; /* taken in the last turn, which had no time for them */
 	int n_left;
 	TimestampTz next_look; /* the earliest look_at of both, or DT_NOEND */
@@ -66,7 +64,7 @@ extern void dtm_serve_answer(DtmCoordinator *c, DtmHttpdRequest *request, DtmApi
 /* Keep a request for later; it is freed with it. */
 extern DtmServeKept *
 dtm_serve_keep(DtmServe *serve, DtmHttpdRequest *request, dlist_head *list, DtmText rpc_id);
-extern void dtm_serve_let_go(DtmServe *serve, DtmServeKept *kept);
+extern void dtm_serve_let_go(DtmServeKept *kept);
 
 /* ---- dtm_serve_batch.c ---- */
 

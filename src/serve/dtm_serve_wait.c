@@ -114,7 +114,7 @@ answer(DtmCoordinator *c, DtmServeKept *kept, DtmStatus status, const DtmTrans *
 		error.len = (uint32_t) strlen(both);
 	}
 	dtm_api_waited(&call, kept->type, kept->wanted, status, reason, last, error, &arena, &answered);
-	dtm_serve_let_go(c->serve, kept);
+	dtm_serve_let_go(kept);
 	dtm_serve_answer(c, request, route, &answered);
 }
 
@@ -133,8 +133,8 @@ dtm_serve_wait_settled(DtmCoordinator *c, const DtmHeld *held)
 	}
 }
 
-/* What the tables say of one; true when its round is over, and it is answered. */
-static bool
+/* What the tables say of one: it is answered when its round is over. */
+static void
 look_at(DtmCoordinator *c, DtmServeKept *kept, TimestampTz now)
 {
 	DtmStoredTrans row;
@@ -146,7 +146,7 @@ look_at(DtmCoordinator *c, DtmServeKept *kept, TimestampTz now)
 	if (dtm_store_load(&kept->id, 1, &row) > 0)
 	{
 		if (!row.parked && (row.retry || row.next_run_at <= now))
-			return false;
+			return;
 		if (row.reason != NULL)
 		{
 			said.data = row.reason;
@@ -162,7 +162,7 @@ look_at(DtmCoordinator *c, DtmServeKept *kept, TimestampTz now)
 			trans.status = row.status;
 		}
 		answer(c, kept, row.status, row.parked ? NULL : &trans, said);
-		return true;
+		return;
 	}
 	if (dtm_store_outcome(kept->id, &status, &reason))
 	{
@@ -175,7 +175,6 @@ look_at(DtmCoordinator *c, DtmServeKept *kept, TimestampTz now)
 	}
 	else /* deleted meanwhile */
 		answer(c, kept, DTM_STATUS_NONE, NULL, said);
-	return true;
 }
 
 void
@@ -204,7 +203,7 @@ dtm_serve_wait_look(DtmCoordinator *c, TimestampTz now)
 				if (!begun)
 					break;
 			}
-			(void) look_at(c, kept, now);
+			look_at(c, kept, now);
 		}
 		if (begun)
 			dtm_tick_commit(c, false);

@@ -391,7 +391,6 @@ static void
 register_branch(DtmServeCall *call)
 {
 	DtmApiBranch *asked = &call->api.branch;
-	DtmText no_gid = asked->gid;
 	const char *packed;
 	size_t packed_len;
 	DtmFound found;
@@ -423,7 +422,7 @@ register_branch(DtmServeCall *call)
 	}
 	if (!dtm_serve_find(call, asked->gid, true, &found, &refused))
 	{
-		refuse(call, DTM_API_NOT_PREPARED, no_gid, asked->type, DTM_STATUS_NONE);
+		refuse(call, DTM_API_NOT_PREPARED, asked->gid, asked->type, DTM_STATUS_NONE);
 		return;
 	}
 	if (refused)
@@ -431,7 +430,7 @@ register_branch(DtmServeCall *call)
 	dtm_sql_unpack(found.spec, NULL, found.created_at, &trans);
 	if (found.type != asked->type || !dtm_trans_registers(&trans))
 	{
-		refuse(call, DTM_API_NOT_PREPARED, no_gid, asked->type, found.status);
+		refuse(call, DTM_API_NOT_PREPARED, asked->gid, asked->type, found.status);
 		return;
 	}
 	switch (dtm_register_try(dtm_serve_cstring(asked->gid), found.id, packed, packed_len, &found))

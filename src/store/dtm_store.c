@@ -168,39 +168,6 @@ dtm_store_insert(const DtmNewTrans *trans)
 	return DTM_STORED_DUE;
 }
 
-/* A varlena column of the result, copied out of SPI's memory; NULL for NULL. */
-static struct varlena *
-copy_varlena(int column, MemoryContext context)
-{
-	bool isnull;
-	Datum value = dtm_plan_value(0, column, &isnull);
-	MemoryContext old;
-	struct varlena *copy;
-
-	if (isnull)
-		return NULL;
-	old = MemoryContextSwitchTo(context);
-	copy = PG_DETOAST_DATUM_COPY(value);
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
-/* Likewise, of a text column. */
-static char *
-copy_text(int column, MemoryContext context)
-{
-	text *value = (text *) copy_varlena(column, context);
-	MemoryContext old;
-	char *copy;
-
-	if (value == NULL)
-		return NULL;
-	old = MemoryContextSwitchTo(context);
-	copy = text_to_cstring(value);
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
 bool
 dtm_store_find(const char *gid, bool with_body, DtmFound *found)
 {
@@ -232,10 +199,10 @@ dtm_store_find(const char *gid, bool with_body, DtmFound *found)
 			TransactionIdIsCurrentTransactionId(DatumGetTransactionId(dtm_plan_value(0, 8, NULL)));
 		if (with_body)
 		{
-			found->spec = (bytea *) copy_varlena(9, caller);
-			found->state = (bytea *) copy_varlena(10, caller);
-			found->reason = copy_text(11, caller);
-			found->result = (Jsonb *) copy_varlena(12, caller);
+			found->spec = (bytea *) dtm_plan_varlena(0, 9, caller);
+			found->state = (bytea *) dtm_plan_varlena(0, 10, caller);
+			found->reason = dtm_plan_string(0, 11, caller);
+			found->result = (Jsonb *) dtm_plan_varlena(0, 12, caller);
 		}
 	}
 	dtm_store_end(&scope);
@@ -259,8 +226,8 @@ dtm_store_lock(int64 id, DtmFound *found)
 
 		found->status = (DtmStatus) DatumGetInt16(dtm_plan_value(0, 1, NULL));
 		found->parked = DatumGetBool(dtm_plan_value(0, 2, NULL));
-		found->state = (bytea *) copy_varlena(3, caller);
-		found->reason = copy_text(4, caller);
+		found->state = (bytea *) dtm_plan_varlena(0, 3, caller);
+		found->reason = dtm_plan_string(0, 4, caller);
 		after = dtm_plan_value(0, 5, &isnull);
 		found->after = isnull ? 0 : DatumGetInt64(after);
 	}
@@ -361,7 +328,7 @@ dtm_store_outcome(int64 id, DtmStatus *status, char **reason)
 	if (exists)
 	{
 		*status = (DtmStatus) DatumGetInt16(dtm_plan_value(0, 1, NULL));
-		*reason = copy_text(2, caller);
+		*reason = dtm_plan_string(0, 2, caller);
 	}
 	dtm_store_end(&scope);
 	return exists;

@@ -117,17 +117,13 @@ dtm_store_load(const int64 *ids, int n, DtmStoredTrans *rows)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
-	Datum *elements;
 	Datum values[1];
 	int found;
 
 	if (n == 0)
 		return 0;
 	dtm_store_begin(&scope);
-	elements = palloc(sizeof(Datum) * n);
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(ids[i]);
-	values[0] = array_of(elements, NULL, n, INT8OID);
+	values[0] = dtm_plan_ids(ids, n);
 	found = (int) dtm_plan_execute(PLAN_LOAD, values, NULL, true, false);
 	if (found > n)
 		elog(ERROR, "more transactions than asked for");

@@ -20,7 +20,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/timestamp.h"
 
 #include "dtm_store.h"
@@ -31,17 +30,6 @@ static uint64
 execute(DtmPlanId plan, Datum *values)
 {
 	return dtm_plan_execute(plan, values, NULL, false, true);
-}
-
-static Datum
-id_array(const int64 *ids, int n)
-{
-	Datum *elements = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(ids[i]);
-	return PointerGetDatum(
-		construct_array(elements, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 int
@@ -56,7 +44,7 @@ dtm_store_release(const int64 *finished, int n, TimestampTz now, int64 **followe
 	if (n == 0)
 		return 0;
 	dtm_store_begin(&scope);
-	values[0] = id_array(finished, n);
+	values[0] = dtm_plan_ids(finished, n);
 	values[1] = TimestampTzGetDatum(now);
 	while (execute(PLAN_FOLLOWERS, values) > 0)
 	{
@@ -79,7 +67,7 @@ dtm_store_move_followers(int64 finished, int64 after)
 	Datum values[2];
 
 	dtm_store_begin(&scope);
-	values[0] = id_array(&finished, 1);
+	values[0] = dtm_plan_ids(&finished, 1);
 	values[1] = Int64GetDatum(after);
 	while (execute(PLAN_FOLLOWERS, values) > 0)
 		execute(PLAN_MOVE_FOLLOWERS, values);

@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -70,39 +69,6 @@ dtm_store_list_ids(DtmListFrom from, int64 before, int limit, DtmListId *rows)
 	return n;
 }
 
-/* A varlena column in that context; NULL for NULL. */
-static struct varlena *
-varlena_of(uint64 row, int column, MemoryContext context)
-{
-	bool isnull;
-	Datum value = dtm_plan_value(row, column, &isnull);
-	struct varlena *copy;
-	MemoryContext old;
-
-	if (isnull)
-		return NULL;
-	old = MemoryContextSwitchTo(context);
-	copy = PG_DETOAST_DATUM_COPY(value);
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
-static char *
-text_of(uint64 row, int column, MemoryContext context)
-{
-	bool isnull;
-	Datum value = dtm_plan_value(row, column, &isnull);
-	MemoryContext old;
-	char *copy;
-
-	if (isnull)
-		return NULL;
-	old = MemoryContextSwitchTo(context);
-	copy = TextDatumGetCString(value);
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
 static void
 take_row(uint64 i, MemoryContext context, DtmListed *row)
 {
@@ -115,11 +81,11 @@ take_row(uint64 i, MemoryContext context, DtmListed *row)
 	row->finished_at = int64_of(i, 7);
 	row->next_run_at = int64_of(i, 8);
 	row->failures = (int32) int64_of(i, 9);
-	row->gid = text_of(i, 10, context);
-	row->reason = text_of(i, 11, context);
-	row->result = (Jsonb *) varlena_of(i, 12, context);
-	row->spec = (bytea *) varlena_of(i, 13, context);
-	row->state = (bytea *) varlena_of(i, 14, context);
+	row->gid = dtm_plan_string(i, 10, context);
+	row->reason = dtm_plan_string(i, 11, context);
+	row->result = (Jsonb *) dtm_plan_varlena(i, 12, context);
+	row->spec = (bytea *) dtm_plan_varlena(i, 13, context);
+	row->state = (bytea *) dtm_plan_varlena(i, 14, context);
 }
 
 int
@@ -127,18 +93,13 @@ dtm_store_list_rows(const int64 *ids, int n, DtmListed *rows)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	DtmStoreScope scope;
-	Datum *elements;
 	Datum values[1];
 	int found;
 
 	if (n == 0)
 		return 0;
 	dtm_store_begin(&scope);
-	elements = palloc(sizeof(Datum) * n);
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(ids[i]);
-	values[0] =
-		PointerGetDatum(construct_array(elements, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[0] = dtm_plan_ids(ids, n);
 	found = (int) dtm_plan_execute(PLAN_LIST_ROWS, values, NULL, false, false);
 	if (found > n)
 		elog(ERROR, "more transactions than asked for");

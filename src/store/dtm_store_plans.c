@@ -18,6 +18,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
 #include "dtm_store_plans.h"
@@ -610,4 +612,47 @@ dtm_plan_value(uint64 row, int column, bool *isnull)
 	else if (null)
 		elog(ERROR, "unexpected NULL in column %d of dtm's tables", column);
 	return value;
+}
+
+struct varlena *
+dtm_plan_varlena(uint64 row, int column, MemoryContext context)
+{
+	bool isnull;
+	Datum value = dtm_plan_value(row, column, &isnull);
+	MemoryContext old;
+	struct varlena *copy;
+
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(context);
+	copy = PG_DETOAST_DATUM_COPY(value);
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+char *
+dtm_plan_string(uint64 row, int column, MemoryContext context)
+{
+	bool isnull;
+	Datum value = dtm_plan_value(row, column, &isnull);
+	MemoryContext old;
+	char *copy;
+
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(context);
+	copy = TextDatumGetCString(value);
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+Datum
+dtm_plan_ids(const int64 *ids, int n)
+{
+	Datum *elements = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	return PointerGetDatum(
+		construct_array(elements, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }

@@ -103,4 +103,11 @@ dtm_plan_execute(DtmPlanId id, Datum *values, const char *nulls, bool read_only,
 /* One column of one result row; isnull may be NULL when it cannot be NULL. */
 extern Datum dtm_plan_value(uint64 row, int column, bool *isnull);
 
+/* A varlena column, or a text one as a string, copied out of SPI's memory; NULL for NULL. */
+extern struct varlena *dtm_plan_varlena(uint64 row, int column, MemoryContext context);
+extern char *dtm_plan_string(uint64 row, int column, MemoryContext context);
+
+/* Ids of transactions as an argument of a statement. */
+extern Datum dtm_plan_ids(const int64 *ids, int n);
+
 #endif /* DTM_STORE_PLANS_H */
